@@ -1,0 +1,55 @@
+# Two commands for newcomers: `make demo` and `make test`. Each makes its own virtual environment in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: help setup demo test test-device lint format clean
+
+help:
+	@echo "make demo         enrol, export, verify, run and bench on sample photos"
+	@echo "make test         set everything up and run the tests"
+	@echo "make test-device  the device part alone, in an environment without the rest"
+	@echo "make setup        the environment for development in $(VENV)"
+	@echo "make lint format clean"
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.workstation: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing what enrolment needs into $(VENV) ..."
+	$(PIP) -e '.[enroll,models]'
+	@touch $@
+
+$(VENV)/.development: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing the development environment into $(VENV) (torch is large) ..."
+	$(PIP) -e '.[dev]'
+	@touch $@ $(VENV)/.workstation
+
+setup: $(VENV)/.development
+
+demo/photos: | $(BIN)/python
+	$(BIN)/python scripts/fetch_photos.py $@
+
+demo: $(VENV)/.workstation demo/photos
+	$(BIN)/python scripts/demo.py demo
+
+test: $(VENV)/.development demo/photos
+	$(BIN)/python -m pytest
+
+# A second environment with tflite-runtime, OpenCV and numpy 1 only: what a small device has.
+test-device: $(VENV)/.development
+	sh scripts/test_device.sh $(PYTHON) $(BIN)/python
+
+lint: $(VENV)/.development
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.development
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) .venv-device demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

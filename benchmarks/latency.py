@@ -1,0 +1,102 @@
+"""How long each stage takes, on this machine, and how much memory a device process needs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from device.alignment import CROP_PX, TEMPLATE, align, shrink
+from device.detector import FaceDetector
+from device.open import DEVICE_DETECTION_SIDE_PX
+from device.runtimes import PRECISIONS, installed_runtimes, open_verifier
+from export.manifest import DETECTOR, Bundle
+from toolkit.errors import HyperverifyError, MissingError
+
+FRAME_HEIGHT_PX, FRAME_WIDTH_PX = 480, 640  # the frame that every stage is timed on
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Raw samples in milliseconds, none left out; warm-up runs are not among them."""
+
+    samples_ms: tuple[float, ...]
+
+    def summary(self) -> dict[str, Any]:
+        p50, p90, p99 = np.percentile(self.samples_ms, [50, 90, 99])
+        return {"p50_ms": float(p50), "p90_ms": float(p90), "p99_ms": float(p99), "runs": len(self.samples_ms)}
+
+
+def measure(action: Callable[[], object], runs: int, warm_up: int = 10) -> Timing:
+    for _ in range(warm_up):
+        action()
+    samples = []
+    for _ in range(runs):
+        start = time.perf_counter_ns()
+        action()
+        samples.append((time.perf_counter_ns() - start) / 1e6)
+    return Timing(tuple(samples))
+
+
+def synthetic_frame(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """A noise frame uint8 RGB [480, 640, 3] and where a face's landmarks would be: no stage's time depends on
+    what the picture shows, and no photograph is needed."""
+    frame = np.random.default_rng(seed).integers(0, 256, (FRAME_HEIGHT_PX, FRAME_WIDTH_PX, 3), np.uint8)
+    return frame, TEMPLATE * 1.5 + [220.0, 120.0]
+
+
+def stage_latencies(bundle: Bundle, runs: int, threads: int) -> dict[str, Timing]:
+    """"detect", "align", and for each installed runtime and precision "verify/…" and "end_to_end/…"."""
+    frame, landmarks = synthetic_frame()
+    detector = FaceDetector(bundle.read(DETECTOR), DEVICE_DETECTION_SIDE_PX, threads)
+    side = bundle.spec.input_px
+
+    def aligned() -> np.ndarray:
+        return shrink(align(frame, landmarks), side)
+
+    pixels = aligned()
+    found = {
+        "detect": measure(lambda: detector.detect(frame), max(20, runs // 10)),
+        "align": measure(aligned, runs),
+    }
+    for runtime in installed_runtimes():
+        for precision in PRECISIONS:
+            with open_verifier(bundle, runtime, precision, threads) as verifier:
+                key = f"{runtime}/{precision}"
+                found[f"verify/{key}"] = measure(lambda v=verifier: v.score(pixels), runs)  # type: ignore[misc]
+
+                def whole(v: Any = verifier) -> None:
+                    detector.detect(frame)
+                    v.score(aligned())
+
+                found[f"end_to_end/{key}"] = measure(whole, max(20, runs // 10))
+    return found
+
+
+def backbone_latency(name: str, runs: int) -> Timing | None:
+    """The frozen backbone on a crop of the same frame, one thread; None when its file or a package is absent."""
+    from models.backbone import load_backbone
+
+    try:
+        backbone = load_backbone(name, threads=1)
+    except MissingError:
+        return None
+    frame, landmarks = synthetic_frame()
+    crop = align(frame, landmarks, CROP_PX)
+    return measure(lambda: backbone.embed_one(crop), max(20, runs // 10))
+
+
+def peak_memory_bytes(bundle: Path, runtime: str) -> int:
+    """Peak resident memory of a fresh process that opens the bundle and verifies one frame. Raises HyperverifyError."""
+    command = [sys.executable, "-m", "benchmarks.memory_probe", str(bundle), runtime]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    if done.returncode != 0:
+        raise HyperverifyError("the memory probe failed", got=done.stderr.strip()[-300:])
+    return int(json.loads(done.stdout)["peak_bytes"])

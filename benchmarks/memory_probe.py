@@ -1,0 +1,28 @@
+"""A process that does what a device does, once, and prints the most memory it held: `python -m benchmarks.memory_probe`."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+from pathlib import Path
+
+
+def main(path: str, runtime: str) -> None:
+    import numpy as np
+
+    from device.alignment import TEMPLATE, align, shrink
+    from device.open import open_pipeline
+    from export.manifest import open_bundle
+
+    frame = np.zeros((480, 640, 3), np.uint8)
+    bundle = open_bundle(Path(path))
+    with open_pipeline(bundle, runtime, "int8") as pipeline:
+        pipeline.detector.detect(frame)
+        pipeline.verifier.score(shrink(align(frame, TEMPLATE + 100.0), bundle.spec.input_px))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
+    print(json.dumps({"peak_bytes": peak}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,59 @@
+"""Pictures of an evaluation: DET curve and score histogram."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.metrics import error_curve
+from toolkit.errors import MissingError
+
+Scores = dict[str, tuple[np.ndarray, np.ndarray]]  # label → genuine, impostor
+
+
+def _figure() -> tuple[Any, Any, Any]:
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise MissingError("plots need matplotlib", do="run `pip install 'hyperverify[eval]'`") from error
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(6.4, 4.8), dpi=120)
+    return plt, figure, axes
+
+
+def plot_det(scores: Scores, title: str, path: Path) -> None:
+    """Detection error trade-off on logarithmic axes, every point drawn."""
+    plt, figure, axes = _figure()
+    floor = 0.5 / max(len(impostor) for _, impostor in scores.values())
+    for label, (genuine, impostor) in scores.items():
+        _, fmr, fnmr = error_curve(genuine, impostor)
+        axes.plot(np.maximum(fmr, floor), np.maximum(fnmr, 0.5 / len(genuine)), drawstyle="steps-post", label=label)
+    axes.set(xscale="log", yscale="log", xlabel="false match rate", ylabel="false non-match rate", title=title)
+    axes.grid(True, which="both", alpha=0.3)
+    axes.legend()
+    _save(plt, figure, path)
+
+
+def plot_histogram(scores: Scores, title: str, path: Path) -> None:
+    """Density of genuine and impostor scores, one pair of outlines for each label."""
+    plt, figure, axes = _figure()
+    everything = np.concatenate([s for pair in scores.values() for s in pair])
+    bins = np.linspace(everything.min(), everything.max(), 61)
+    for number, (label, (genuine, impostor)) in enumerate(scores.items()):
+        style = ("-", "--", ":")[number % 3]
+        for name, values, colour in (("genuine", genuine, "tab:green"), ("impostor", impostor, "tab:red")):
+            axes.hist(values, bins, density=True, histtype="step", linestyle=style, color=colour, label=f"{label}, {name}")
+    axes.set(xlabel="score", ylabel="density", title=title)
+    axes.legend()
+    _save(plt, figure, path)
+
+
+def _save(plt: Any, figure: Any, path: Path) -> None:
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Software": None})
+    plt.close(figure)

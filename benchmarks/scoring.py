@@ -1,0 +1,27 @@
+"""Scores of real model files: each template becomes a file, and that file sees the probes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from device.runtimes import RUNTIMES, choose_runtime, load_verifier
+from export.bundle import write_model
+from models.spec import VerifierSpec
+
+
+@dataclass(frozen=True)
+class FileScorer:
+    """Writes θ in a precision for a runtime, loads it there and scores faces."""
+
+    spec: VerifierSpec
+    precision: str = "fp32"
+    runtime: str = "auto"
+
+    def scores(self, theta: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+        """θ [P] and faces uint8 RGB [N, H, W, 3] to float64 [N]."""
+        name = choose_runtime(self.runtime)
+        data = write_model(self.spec, theta, RUNTIMES[name][1], self.precision)
+        with load_verifier(name, data, self.precision) as verifier:
+            return np.array([verifier.score(face) for face in pixels])

@@ -1,0 +1,129 @@
+"""YuNet face detection (Wu, Peng and Yu, "YuNet: A Tiny Millisecond-level Face Detector", 2023): boxes and landmarks.
+
+The file is the official float-folded network with free height and width. It runs in ONNX Runtime where that is
+installed, else in OpenCV's own network module, so that a LiteRT-only device needs no second runtime.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+STRIDES = (8, 16, 32)
+MIN_SCORE = 0.6  # YuNet's demo asks for 0.9; doors have worse light, and the quality gate follows
+MAX_OVERLAP = 0.3  # intersection over union above which the weaker of two boxes is dropped, as in OpenCV
+
+Forward = Callable[[np.ndarray], dict[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Face:
+    """One detected face, in pixels of the image given. Landmarks [5, 2] as (x, y): the eye at the left of the image,
+    the other eye, nose tip, mouth corner at the left, the other mouth corner."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    score: float
+    landmarks: np.ndarray
+
+    @property
+    def area(self) -> float:
+        return self.width * self.height
+
+    @property
+    def eye_distance_px(self) -> float:
+        return float(np.linalg.norm(self.landmarks[1] - self.landmarks[0]))
+
+
+class FaceDetector:
+    """Finds faces whose longer image side was scaled to `long_side_px` (never enlarged)."""
+
+    def __init__(self, model: bytes, long_side_px: int = 320, threads: int = 1):
+        """Raises MissingError when neither ONNX Runtime nor OpenCV can run the file."""
+        self.long_side_px = long_side_px
+        self._forward = _onnxruntime(model, threads) or _opencv(model)
+
+    def detect(self, rgb: np.ndarray) -> list[Face]:
+        """Faces in uint8 RGB [H, W, 3], largest first."""
+        import cv2
+
+        height, width = rgb.shape[:2]
+        scale = min(1.0, self.long_side_px / max(height, width))
+        small = rgb
+        if scale < 1:
+            size = (max(1, round(width * scale)), max(1, round(height * scale)))
+            small = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA))
+        # The network wants multiples of its largest stride; black padding at the right and bottom moves nothing.
+        padded = [-(-side // STRIDES[-1]) * STRIDES[-1] for side in small.shape[:2]]
+        canvas = np.zeros((*padded, 3), np.float32)
+        canvas[: small.shape[0], : small.shape[1]] = small[:, :, ::-1]  # BGR 0..255
+        outputs = self._forward(np.ascontiguousarray(canvas.transpose(2, 0, 1)[None]))
+        # Width and height were rounded apart; divide each by what it really became.
+        factor = np.array([small.shape[1] / width, small.shape[0] / height])
+        faces = _decode(outputs, padded[1], factor)
+        return sorted(_suppress(faces), key=lambda face: -face.area)
+
+
+def _decode(outputs: dict[str, np.ndarray], width: int, factor: np.ndarray) -> list[Face]:
+    """Anchor-free heads of each stride to faces in the original image's pixels."""
+    faces = []
+    for stride in STRIDES:
+        score = np.sqrt(np.clip(outputs[f"cls_{stride}"], 0, 1) * np.clip(outputs[f"obj_{stride}"], 0, 1)).ravel()
+        columns = width // stride
+        for i in np.flatnonzero(score >= MIN_SCORE):
+            cell = np.array([i % columns, i // columns])
+            box = outputs[f"bbox_{stride}"].reshape(-1, 4)[i]
+            centre = (cell + box[:2]) * stride / factor
+            size = np.exp(box[2:]) * stride / factor
+            points = (outputs[f"kps_{stride}"].reshape(-1, 5, 2)[i] + cell) * stride / factor
+            x, y = centre - size / 2
+            faces.append(Face(float(x), float(y), float(size[0]), float(size[1]), float(score[i]), points))
+    return faces
+
+
+def _suppress(faces: list[Face]) -> list[Face]:
+    """Keep the best-scored of overlapping boxes."""
+    kept: list[Face] = []
+    for face in sorted(faces, key=lambda f: -f.score):
+        if all(overlap(face, other) < MAX_OVERLAP for other in kept):
+            kept.append(face)
+    return kept
+
+
+def overlap(a: Face, b: Face) -> float:
+    """Intersection over union of two boxes."""
+    width = min(a.x + a.width, b.x + b.width) - max(a.x, b.x)
+    height = min(a.y + a.height, b.y + b.height) - max(a.y, b.y)
+    shared = max(0.0, width) * max(0.0, height)
+    return shared / (a.area + b.area - shared)
+
+
+def _onnxruntime(model: bytes, threads: int) -> Forward | None:
+    try:
+        import onnxruntime as ort
+    except ImportError:
+        return None
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = threads, 3
+    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    source = session.get_inputs()[0].name
+    return lambda x: dict(zip(names, session.run(None, {source: x}), strict=True))
+
+
+def _opencv(model: bytes) -> Forward:
+    import cv2
+
+    network: Any = cv2.dnn.readNetFromONNX(np.frombuffer(model, np.uint8))
+    names = list(network.getUnconnectedOutLayersNames())
+
+    def forward(x: np.ndarray) -> dict[str, np.ndarray]:
+        network.setInput(x)
+        return dict(zip(names, network.forward(names), strict=True))
+
+    return forward

@@ -1,0 +1,49 @@
+"""Read photographs: bytes or files to upright RGB pixels, refusing what cannot be trusted."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from toolkit.errors import InputError
+
+MAX_PIXELS = 40_000_000  # a decoded 40-megapixel photo takes 120 MB; beyond that a small device starts to swap
+
+# OpenCV reads its own limit once, before its first decode; a larger header is refused before any memory is taken.
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
+
+
+def _is_truncated_jpeg(data: bytes) -> bool:
+    """True when no end-of-image marker follows the last start of scan: OpenCV would fill the rest with grey."""
+    return data[:2] == b"\xff\xd8" and data.find(b"\xff\xd9", data.rfind(b"\xff\xda")) < 0
+
+
+def decode_image(data: bytes, name: str) -> np.ndarray:
+    """Encoded bytes to uint8 RGB [H, W, 3], turned upright by EXIF. Raises InputError naming `name`."""
+    import cv2
+
+    if not data:
+        raise InputError(f"{name} is an empty file", do="use a JPEG, PNG, WebP or BMP photo")
+    if _is_truncated_jpeg(data):
+        raise InputError(f"{name} is cut short (a JPEG without its end)", do="copy the photo again")
+    try:
+        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        if "PIXELS" in str(error).upper():
+            limit = f"at most {MAX_PIXELS // 1_000_000} megapixels"
+            raise InputError(f"{name} is too large", expected=limit, do="scale the photo down") from error
+        raise InputError(f"{name} is not a readable image", do="use a JPEG, PNG, WebP or BMP photo") from error
+    if bgr is None:
+        raise InputError(f"{name} is not a readable image", do="use a JPEG, PNG, WebP or BMP photo")
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
+
+
+def read_image(path: Path) -> np.ndarray:
+    """A photo file to uint8 RGB [H, W, 3], upright. Raises InputError."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {path}", got=os.strerror(error.errno or 0)) from error
+    return decode_image(data, str(path))

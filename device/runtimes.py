@@ -1,0 +1,117 @@
+"""The verifier in whichever runtime the device has: ONNX Runtime, LiteRT or tflite-runtime, behind one interface."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+
+from export.manifest import MODELS, Bundle
+from toolkit.errors import ArtifactError, MissingError, UsageError
+
+# In order of preference: the first that is installed is used for "auto". LiteRT runs the int8 file fastest.
+RUNTIMES = {
+    "litert": ("ai_edge_litert.interpreter", "tflite", "ai-edge-litert", "litert"),
+    "onnxruntime": ("onnxruntime", "onnx", "onnxruntime", "onnxruntime"),
+    "tflite-runtime": ("tflite_runtime.interpreter", "tflite", "tflite-runtime", "tflite"),
+}
+PRECISIONS = ("int8", "fp32")
+
+
+class Verifier(AbstractContextManager["Verifier"]):
+    """One person's verifier, loaded. Use as a context manager; `score` is not thread-safe."""
+
+    def __init__(self, runtime: str, precision: str):
+        self.runtime, self.precision = runtime, precision
+
+    def score(self, pixels: np.ndarray) -> float:
+        """Score of one face, uint8 RGB [H, W, 3] at the spec's size. int8 files give steps of 1/128."""
+        if self.precision == "int8":
+            return self._run((pixels.astype(np.int16) - 128).astype(np.int8)[None]) / 128.0
+        return self._run(((pixels.astype(np.float32) - 128.0) / 128.0)[None])
+
+    def _run(self, x: np.ndarray) -> float:
+        """x [1, H, W, 3] in the file's own type to the raw output."""
+        raise NotImplementedError
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to release by default."""
+
+
+class OnnxVerifier(Verifier):
+    def __init__(self, model: bytes, precision: str, threads: int):
+        super().__init__("onnxruntime", precision)
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.intra_op_num_threads, options.log_severity_level = threads, 3
+        self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+    def _run(self, x: np.ndarray) -> float:
+        image = np.ascontiguousarray(x.transpose(0, 3, 1, 2))  # the file is NCHW
+        return float(self._session.run(None, {"image": image})[0][0, 0])
+
+
+class TfliteVerifier(Verifier):
+    """LiteRT and tflite-runtime share one interface, under two package names."""
+
+    def __init__(self, name: str, model: bytes, precision: str, threads: int):
+        super().__init__(name, precision)
+        module = importlib.import_module(RUNTIMES[name][0])
+        self._interpreter: Any = module.Interpreter(model_content=model, num_threads=threads)
+        self._interpreter.allocate_tensors()
+        self._input = self._interpreter.get_input_details()[0]["index"]
+        self._output = self._interpreter.get_output_details()[0]["index"]
+
+    def _run(self, x: np.ndarray) -> float:
+        self._interpreter.set_tensor(self._input, x)
+        self._interpreter.invoke()
+        return float(self._interpreter.get_tensor(self._output)[0, 0])
+
+    def __exit__(self, *_: object) -> None:
+        self._interpreter = None
+
+
+def installed_runtimes() -> list[str]:
+    """Names of the runtimes whose package is there, without importing any."""
+    return [name for name, (module, *_) in RUNTIMES.items() if importlib.util.find_spec(module.split(".")[0])]
+
+
+def choose_runtime(name: str) -> str:
+    """A runtime that is installed. Raises UsageError (unknown name) or MissingError."""
+    if name != "auto" and name not in RUNTIMES:
+        raise UsageError("unknown runtime", got=name, expected=", ".join(("auto", *RUNTIMES)))
+    present = installed_runtimes()
+    if name == "auto" and present:
+        return present[0]
+    if name not in present:
+        wanted = name if name != "auto" else "litert"
+        package, extra = RUNTIMES[wanted][2:]
+        raise MissingError(f"the runtime {package} is not installed", do=f"run `pip install 'hyperverify[{extra}]'`")
+    return name
+
+
+def load_verifier(name: str, model: bytes, precision: str, threads: int = 1) -> Verifier:
+    """A verifier from the bytes of a file of the runtime's own format. Raises ArtifactError if it does not load."""
+    if precision not in PRECISIONS:
+        raise UsageError("unknown precision", got=precision, expected=" or ".join(PRECISIONS))
+    try:
+        if name == "onnxruntime":
+            return OnnxVerifier(model, precision, threads)
+        return TfliteVerifier(name, model, precision, threads)
+    except (ImportError, MemoryError):
+        raise
+    except Exception as error:  # each runtime has exceptions of its own
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ArtifactError(f"{name} cannot load this model", got=reason, do="enrol the person again") from error
+
+
+def open_verifier(bundle: Bundle, runtime: str = "auto", precision: str = "int8", threads: int = 1) -> Verifier:
+    """The bundle's verifier in a runtime. Raises UsageError, MissingError, ArtifactError."""
+    if precision not in PRECISIONS:
+        raise UsageError("unknown precision", got=precision, expected=" or ".join(PRECISIONS))
+    name = choose_runtime(runtime)
+    return load_verifier(name, bundle.read(MODELS[RUNTIMES[name][1], precision]), precision, threads)

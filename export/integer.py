@@ -1,0 +1,99 @@
+"""The int8 verifier in plain integer arithmetic: what every int8 file is compared with.
+
+    accumulate    int32: sum of (input - zero) · weight, plus bias
+    requantise    (accumulator · multiplier + rounding) >> shift, multiplier of 31 bits: no float at run time
+    leaky         a table of 256 entries
+    add           saturating int8 addition (both inputs and the output share one scale)
+
+Runtimes differ from it by their own rounding: XNNPACK and ONNX Runtime requantise in fp32, rounding half to even, and
+ONNX Runtime also computes the leaky table in fp32, which puts four of its 256 entries one step lower.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from export.quantize import LEAKY, LINEAR, QuantisedLayer, output_scale, quantise
+from models.spec import LEAKY_SLOPE, Layer, VerifierSpec
+
+
+def fixed_point(real: float) -> tuple[int, int]:
+    """real ≈ multiplier / 2**shift, with 2**30 ≤ multiplier < 2**31."""
+    mantissa, exponent = math.frexp(real)
+    multiplier = round(mantissa * 2**31)
+    if multiplier == 2**31:
+        multiplier, exponent = 2**30, exponent + 1
+    return multiplier, 31 - exponent
+
+
+def requantise(accumulator: np.ndarray, real: np.ndarray) -> np.ndarray:
+    """int32 [..., C] times the real factor of each channel [C], rounded half up, saturated to int8 at zero point 0."""
+    out = np.empty(accumulator.shape, np.int8)
+    for channel, factor in enumerate(real.tolist()):
+        multiplier, shift = fixed_point(factor)
+        if shift > 62:  # a factor below 2^-32 sends every int32 to zero
+            out[..., channel] = 0
+            continue
+        wide = accumulator[..., channel].astype(np.int64) * multiplier
+        out[..., channel] = np.clip((wide + (1 << (shift - 1))) >> shift, -128, 127)
+    return out
+
+
+def leaky_table() -> np.ndarray:
+    """int8 [256]: entry q + 128 is the leaky output for the linear value q, rounded half up as XNNPACK does.
+
+    Both factors are exact in 1/256: 408/256 from one scale to the other, and a quarter of it below zero.
+    """
+    q = np.arange(-128, 128)
+    factor = LINEAR.scale / LEAKY.scale * 256
+    multiplier = np.where(q > 0, round(factor), round(factor * LEAKY_SLOPE))
+    return np.clip(((q * multiplier + 128) >> 8) + LEAKY.zero, -128, 127).astype(np.int8)
+
+
+class IntegerVerifier:
+    """f in integers. Layout NHWC."""
+
+    def __init__(self, spec: VerifierSpec, theta: np.ndarray):
+        self.spec, self.layers, self._table = spec, quantise(spec, theta), leaky_table()
+
+    def scores(self, pixels: np.ndarray, trace: dict[str, np.ndarray] | None = None) -> np.ndarray:
+        """uint8 RGB [N, H, W, 3] to int8 scores [N] in steps of 1/128. `trace` collects every layer's int8 output."""
+        x = (pixels.astype(np.int16) - 128).astype(np.int8)
+        outputs: dict[str, np.ndarray] = {} if trace is None else trace
+        for layer in self.spec.layers:
+            if layer.kind == "add":
+                x = np.clip(x.astype(np.int16) + outputs[layer.skip], -128, 127).astype(np.int8)
+            else:
+                x = self._weighted(self.layers[layer.name], x)
+                if output_scale(layer) is LEAKY:
+                    x = self._table[x.astype(np.int16) + 128]
+            outputs[layer.name] = x
+        return x[:, 0]
+
+    def _weighted(self, q: QuantisedLayer, x: np.ndarray) -> np.ndarray:
+        # float64 holds these integer sums exactly (below 2^53), and its matrix product is fast.
+        centred = x.astype(np.float64) - q.input.zero
+        weight = q.weight.astype(np.float64)
+        layer = q.layer
+        if layer.kind == "dense":
+            sums = centred.reshape(len(x), -1) @ weight.T
+        else:
+            patches = _patches(centred, layer)  # [N, H', W', C, k, k]
+            if layer.kind == "depthwise":
+                sums = np.einsum("nhwckl,ckl->nhwc", patches, weight[:, 0], optimize=True)
+            else:
+                flat = patches.reshape(*patches.shape[:3], -1)
+                sums = flat @ weight.reshape(layer.out_channels, -1).T
+        accumulator = sums.astype(np.int64) + q.bias
+        factor = q.input.scale * q.weight_scale.astype(np.float64) / LINEAR.scale
+        return requantise(accumulator, factor)
+
+
+def _patches(x: np.ndarray, layer: Layer) -> np.ndarray:
+    """x [N, H, W, C], padded with the zero point (0 once centred), to [N, H', W', C, k, k]."""
+    p, k, s = layer.padding, layer.kernel, layer.stride
+    x = np.pad(x, ((0, 0), (p, p), (p, p), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(x, (k, k), axis=(1, 2))  # type: ignore[call-overload]
+    return np.asarray(windows[:, ::s, ::s])

@@ -1,0 +1,195 @@
+"""Write the verifier as ONNX, directly from the spec: fp32, or int8 in QDQ form with int8 input and output.
+
+Input `image` [1, 3, H, W] RGB: fp32 (pixel - 128) / 128, or int8 pixel - 128. Output `score` [1, 1]: fp32, or int8 in
+steps of 1/128. Opset 17 and IR 8, which ONNX Runtime 1.14 and later on a Raspberry Pi read.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from export.quantize import LEAKY, LINEAR, QuantisedLayer, layer_tensors, quantise
+from models.spec import LEAKY_SLOPE, Layer, VerifierSpec
+from toolkit.errors import ArtifactError
+
+OPSET = 17
+IR_VERSION = 8
+
+
+class _Writer(ABC):
+    """What both precisions share: nodes, initialisers, and one method per layer kind."""
+
+    def __init__(self, spec: VerifierSpec):
+        self.spec = spec
+        self.nodes: list[onnx.NodeProto] = []
+        self.initialisers: list[onnx.TensorProto] = []
+
+    def node(self, kind: str, inputs: list[str], output: str, **attributes: object) -> str:
+        self.nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
+        return output
+
+    def tensor(self, name: str, value: np.ndarray) -> str:
+        self.initialisers.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        return name
+
+    def build(self) -> None:
+        """Walk the layers; `values` maps a layer to the tensor that later layers read."""
+        values: dict[str, str] = {}
+        x = self.begin()
+        for layer in self.spec.layers:
+            write = getattr(self, f"write_{layer.kind}", None)
+            if write is None:
+                raise ArtifactError(f"layer {layer.name}: the ONNX writer does not know the kind {layer.kind}")
+            x = values[layer.name] = write(layer, x, values)
+        self.end(x)
+
+    @abstractmethod
+    def begin(self) -> str:
+        """Write what the input needs; the name of the first tensor."""
+
+    @abstractmethod
+    def end(self, x: str) -> None:
+        """Turn the last tensor into `score`."""
+
+    @abstractmethod
+    def parameters(self, layer: Layer) -> list[str]:
+        """Names of the layer's weight and bias."""
+
+    @abstractmethod
+    def finish(self, layer: Layer, x: str) -> str:
+        """Clip and activate a layer's raw output."""
+
+    def write_conv(self, layer: Layer, x: str, _: dict[str, str]) -> str:
+        name = f"{layer.name}.conv"
+        self.node(
+            "Conv", [x, *self.parameters(layer)], name,
+            kernel_shape=[layer.kernel] * 2, strides=[layer.stride] * 2, pads=[layer.padding] * 4,
+            group=layer.in_channels if layer.kind == "depthwise" else 1,
+        )  # fmt: skip
+        return self.finish(layer, name)
+
+    write_depthwise = write_conv
+
+    def write_add(self, layer: Layer, x: str, values: dict[str, str]) -> str:
+        return self.finish(layer, self.node("Add", [x, values[layer.skip]], f"{layer.name}.sum"))
+
+    def write_dense(self, layer: Layer, x: str, _: dict[str, str]) -> str:
+        flat = self.node("Flatten", [x], f"{layer.name}.flat")
+        return self.node("Gemm", [flat, *self.parameters(layer)], f"{layer.name}.gemm", transB=1)
+
+    def model(self, kind: int, precision: str) -> bytes:
+        """Serialise, checked with full shape inference."""
+        side = self.spec.input_px
+        value = helper.make_tensor_value_info
+        graph = helper.make_graph(
+            self.nodes, f"verifier_{precision}",
+            [value("image", kind, [1, 3, side, side])], [value("score", kind, [1, 1])], self.initialisers,
+        )  # fmt: skip
+        model = helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="hyperverify"
+        )
+        model.ir_version = IR_VERSION
+        helper.set_model_props(
+            model, {"spec_hash": self.spec.hash, "spec": json.dumps(self.spec.to_dict(), sort_keys=True)}
+        )
+        onnx.checker.check_model(model, full_check=True)
+        return bytes(model.SerializeToString(deterministic=True))
+
+
+class _Float(_Writer):
+    def __init__(self, spec: VerifierSpec, theta: np.ndarray):
+        super().__init__(spec)
+        self.tensors = layer_tensors(spec, theta)
+
+    def begin(self) -> str:
+        self.tensor("low", np.float32(-1.0))
+        self.tensor("high", np.float32(1.0))
+        return "image"
+
+    def end(self, x: str) -> None:
+        self.node("Identity", [x], "score")
+
+    def parameters(self, layer: Layer) -> list[str]:
+        return [self.tensor(n, self.tensors[n]) for n in (f"{layer.name}.weight", f"{layer.name}.bias")]
+
+    def finish(self, layer: Layer, x: str) -> str:
+        clipped = self.node("Clip", [x, "low", "high"], f"{layer.name}.clip")
+        if layer.activation == "linear":
+            return clipped
+        return self.node("LeakyRelu", [clipped], f"{layer.name}.leaky", alpha=LEAKY_SLOPE)
+
+
+class _Int8(_Writer):
+    def __init__(self, spec: VerifierSpec, theta: np.ndarray):
+        super().__init__(spec)
+        self.layers = quantise(spec, theta)
+
+    def begin(self) -> str:
+        for name, s in (("linear", LINEAR), ("leaky", LEAKY)):
+            self.tensor(f"{name}.scale", np.float32(s.scale))
+            self.tensor(f"{name}.zero", np.int8(s.zero))
+        return self.dequantised("image", "linear")
+
+    def end(self, x: str) -> None:
+        self.node("QuantizeLinear", [x, "linear.scale", "linear.zero"], "score")
+
+    def dequantised(self, x: str, kind: str) -> str:
+        return self.node("DequantizeLinear", [x, f"{kind}.scale", f"{kind}.zero"], f"{x}.real")
+
+    def requantised(self, x: str, kind: str) -> str:
+        q = self.node("QuantizeLinear", [x, f"{kind}.scale", f"{kind}.zero"], f"{x}.q")
+        return self.dequantised(q, kind)
+
+    def parameters(self, layer: Layer) -> list[str]:
+        q = self.layers[layer.name]
+        name = f"{layer.name}.weight"
+        # A dense layer has one output, hence one scale: per-tensor, which is the form that runtimes fuse.
+        per_channel = layer.kind != "dense"
+        scale = q.weight_scale if per_channel else np.float32(q.weight_scale[0])
+        zero = np.zeros_like(scale, np.int8)
+        axis = {"axis": 0} if per_channel else {}
+        inputs = [self.tensor(f"{name}.q", q.weight), self.tensor(f"{name}.scale", scale), self.tensor(f"{name}.zero", zero)]
+        weight = self.node("DequantizeLinear", inputs, name, **axis)
+        return [weight, self._bias(layer, q, per_channel)]
+
+    def _bias(self, layer: Layer, q: QuantisedLayer, per_channel: bool) -> str:
+        name = f"{layer.name}.bias"
+        scale = q.weight_scale * np.float32(q.input.scale)
+        inputs = [
+            self.tensor(f"{name}.q", q.bias),
+            self.tensor(f"{name}.scale", scale if per_channel else scale[0]),
+            self.tensor(f"{name}.zero", np.zeros_like(scale if per_channel else scale[0], np.int32)),
+        ]
+        return self.node("DequantizeLinear", inputs, name, **({"axis": 0} if per_channel else {}))
+
+    def finish(self, layer: Layer, x: str) -> str:
+        x = self.requantised(x, "linear")
+        if layer.activation == "linear":
+            return x
+        return self.requantised(self.node("LeakyRelu", [x], f"{layer.name}.leaky", alpha=LEAKY_SLOPE), "leaky")
+
+
+def write_onnx(spec: VerifierSpec, theta: np.ndarray, precision: str = "fp32") -> bytes:
+    """The file for θ float32 [P]; precision "fp32" or "int8". Deterministic. Raises ArtifactError for a wrong θ."""
+    if precision == "int8":
+        integer = _Int8(spec, theta)
+        integer.build()
+        return integer.model(TensorProto.INT8, "int8")
+    real = _Float(spec, theta)
+    real.build()
+    return real.model(TensorProto.FLOAT, "fp32")
+
+
+def read_theta(data: bytes, spec: VerifierSpec) -> np.ndarray:
+    """θ float32 [P] back from an fp32 file that `write_onnx` wrote. Raises ArtifactError."""
+    try:
+        tensors = {t.name: numpy_helper.to_array(t) for t in onnx.load_from_string(data).graph.initializer}
+        parts = [tensors[slot.name].reshape(-1) for slot in spec.slots.values()]
+    except Exception as error:  # protobuf's DecodeError and KeyError alike mean: not our file
+        raise ArtifactError("this is not a verifier's fp32 ONNX file", got=str(error)) from error
+    return np.concatenate(parts).astype(np.float32)

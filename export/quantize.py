@@ -1,0 +1,90 @@
+"""Calibration-free int8: every activation scale is known from the spec, so only the weights are looked at.
+
+    input and linear outputs   q / 128            [-1, 127/128]
+    leaky outputs              (q + 77) · 1.25/255   [-1/4, 1]
+    weights                    per output channel, symmetric, ±127
+    biases                     int32 at (input scale · weight scale)
+
+A linear convolution's clip to [-1, 1] is then the saturation that every int8 runtime does anyway.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.spec import LEAKY_SLOPE, Layer, VerifierSpec
+from toolkit.errors import ArtifactError
+
+
+@dataclass(frozen=True)
+class Scale:
+    """real = scale · (q - zero)."""
+
+    scale: float
+    zero: int
+
+    def quantise(self, real: np.ndarray) -> np.ndarray:
+        """To int8, rounding half to even, saturating."""
+        q = np.rint(np.asarray(real, np.float64) / self.scale) + self.zero
+        return np.clip(q, -128, 127).astype(np.int8)
+
+    def real(self, q: np.ndarray) -> np.ndarray:
+        return (q.astype(np.float32) - self.zero) * np.float32(self.scale)
+
+
+LINEAR = Scale(1 / 128, 0)
+LEAKY = Scale((1 + LEAKY_SLOPE) / 255, round(-128 + LEAKY_SLOPE * 255 / (1 + LEAKY_SLOPE)))
+
+
+def output_scale(layer: Layer) -> Scale:
+    return LEAKY if layer.activation == "leaky" else LINEAR
+
+
+@dataclass(frozen=True)
+class QuantisedLayer:
+    """weight int8 of the layer's shape, bias int32 [C], weight_scale float32 [C]; the scale of the layer's input."""
+
+    layer: Layer
+    weight: np.ndarray
+    bias: np.ndarray
+    weight_scale: np.ndarray
+    input: Scale
+
+
+def layer_tensors(spec: VerifierSpec, theta: np.ndarray) -> dict[str, np.ndarray]:
+    """θ [P] cut into named float32 arrays. Raises ArtifactError for a wrong length, NaN or infinity, naming the layer."""
+    if theta.shape != (spec.params,):
+        raise ArtifactError("the weight vector does not fit the spec", got=theta.shape, expected=f"({spec.params},)")
+    tensors = {s.name: theta[s.offset : s.end].reshape(s.shape).astype(np.float32) for s in spec.slots.values()}
+    for name, tensor in tensors.items():
+        if not np.isfinite(tensor).all():
+            raise ArtifactError(f"the weights of {name} are not finite", do="enrol again or retrain the generator")
+    return tensors
+
+
+def quantise(spec: VerifierSpec, theta: np.ndarray) -> dict[str, QuantisedLayer]:
+    """Layer name → integer weights. Raises ArtifactError (wrong θ, or a bias beyond int32)."""
+    tensors = layer_tensors(spec, theta)
+    layers: dict[str, QuantisedLayer] = {}
+    source = LINEAR
+    for layer in spec.layers:
+        if layer.kind != "add":
+            weight, bias = tensors[f"{layer.name}.weight"], tensors[f"{layer.name}.bias"]
+            layers[layer.name] = _quantise_layer(layer, weight, bias, source)
+        source = output_scale(layer)
+    return layers
+
+
+def _quantise_layer(layer: Layer, weight: np.ndarray, bias: np.ndarray, source: Scale) -> QuantisedLayer:
+    peak = np.abs(weight).reshape(layer.out_channels, -1).max(1).astype(np.float64)
+    # The step may not be so small that the bias would leave int32; a channel of zeros gets that smallest step.
+    smallest = np.maximum(np.abs(bias).astype(np.float64), 1e-3) / (2**30 * source.scale)
+    scale = np.maximum(peak / 127, smallest).astype(np.float32)
+    shaped = scale.reshape(-1, *[1] * (weight.ndim - 1))
+    q = np.clip(np.rint(weight / shaped), -127, 127).astype(np.int8)
+    wide = np.rint(bias.astype(np.float64) / (scale.astype(np.float64) * source.scale))
+    if np.abs(wide).max(initial=0) >= 2**31:
+        raise ArtifactError(f"the bias of {layer.name} does not fit int32", do="enrol again or retrain the generator")
+    return QuantisedLayer(layer, q, wide.astype(np.int32), scale, source)

@@ -1,0 +1,199 @@
+"""Write the verifier as TFLite, straight through the flatbuffer schema: fp32, or int8 with int8 input and output.
+
+Input [1, H, W, 3] RGB: fp32 (pixel - 128) / 128, or int8 pixel - 128. Output [1, 1]: fp32, or int8 in steps of 1/128.
+No TensorFlow and no tracing: the graph is known, so writing it takes milliseconds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from export.quantize import LINEAR, QuantisedLayer, Scale, layer_tensors, output_scale, quantise
+from models.spec import LEAKY_SLOPE, Layer, VerifierSpec
+from toolkit.errors import ArtifactError
+
+_FLOAT, _INT8 = schema.TensorType.FLOAT32, schema.TensorType.INT8
+_INT32 = schema.TensorType.INT32
+_VALID = schema.Padding.VALID
+_CLIP = schema.ActivationFunctionType.RELU_N1_TO_1
+_NONE = schema.ActivationFunctionType.NONE
+
+# Operator versions that accept int8; TFLite refuses an int8 operator declared at version 1.
+_VERSIONS = {
+    "CONV_2D": (1, 3),
+    "DEPTHWISE_CONV_2D": (1, 3),
+    "FULLY_CONNECTED": (1, 4),
+    "ADD": (1, 2),
+    "PAD": (1, 2),
+    "LEAKY_RELU": (1, 2),
+    "RESHAPE": (1, 1),
+}
+
+
+class _Writer:
+    """A model under construction. Tensors are referred to by their index."""
+
+    def __init__(self, spec: VerifierSpec, theta: np.ndarray, integer: bool):
+        self.spec, self.integer = spec, integer
+        self.real = layer_tensors(spec, theta)
+        self.quantised = quantise(spec, theta) if integer else {}
+        self.tensors: list[Any] = []
+        self.buffers: list[Any] = [schema.BufferT()]  # number 0 means "no data" to TFLite
+        self.operators: list[Any] = []
+        self.codes: list[str] = []
+
+    def tensor(
+        self, name: str, shape: tuple[int, ...], kind: int, data: np.ndarray | None = None,
+        scales: np.ndarray | None = None, zero: int = 0, axis: int = 0,
+    ) -> int:  # fmt: skip
+        tensor = schema.TensorT()
+        tensor.name, tensor.shape, tensor.type = name, list(shape), kind
+        if data is not None:
+            buffer = schema.BufferT()
+            buffer.data = np.frombuffer(np.ascontiguousarray(data).tobytes(), np.uint8)
+            tensor.buffer = len(self.buffers)
+            self.buffers.append(buffer)
+        if scales is not None:
+            quantisation = schema.QuantizationParametersT()
+            quantisation.scale = np.asarray(scales, np.float32)
+            quantisation.zeroPoint = np.full(len(scales), zero, np.int64)
+            quantisation.quantizedDimension = axis
+            tensor.quantization = quantisation
+        self.tensors.append(tensor)
+        return len(self.tensors) - 1
+
+    def activation(self, name: str, shape: tuple[int, ...], scale: Scale) -> int:
+        if not self.integer:
+            return self.tensor(name, shape, _FLOAT)
+        return self.tensor(name, shape, _INT8, scales=np.array([scale.scale]), zero=scale.zero)
+
+    def operator(self, kind: str, inputs: list[int], output: int, options: Any) -> int:
+        operator = schema.OperatorT()
+        if kind not in self.codes:
+            self.codes.append(kind)
+        operator.opcodeIndex, operator.inputs, operator.outputs = self.codes.index(kind), inputs, [output]
+        operator.builtinOptions = options
+        operator.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
+        self.operators.append(operator)
+        return output
+
+    def build(self) -> None:
+        """Walk the layers; `values` maps a layer to the tensor that later layers read."""
+        side, scale = self.spec.input_px, LINEAR
+        x = self.activation("image", (1, side, side, 3), scale)
+        values: dict[str, int] = {}
+        for layer in self.spec.layers:
+            write = getattr(self, f"write_{layer.kind}", None)
+            if write is None:
+                raise ArtifactError(f"layer {layer.name}: the TFLite writer does not know the kind {layer.kind}")
+            x = values[layer.name] = write(layer, self._padded(layer, x, scale), values)
+            scale = output_scale(layer)
+
+    def _shape(self, layer: Layer) -> tuple[int, ...]:
+        side = self.spec.sides[layer.name]
+        return (1, side, side, layer.out_channels)
+
+    def _padded(self, layer: Layer, x: int, scale: Scale) -> int:
+        """TFLite's SAME padding is not symmetric at stride 2, so padding is a step of its own."""
+        if not layer.padding:
+            return x
+        p = layer.padding
+        _, height, width, channels = self.tensors[x].shape
+        amounts = np.array([[0, 0], [p, p], [p, p], [0, 0]], np.int32)
+        paddings = self.tensor(f"{layer.name}/paddings", (4, 2), _INT32, amounts)
+        output = self.activation(f"{layer.name}/padded", (1, height + 2 * p, width + 2 * p, channels), scale)
+        return self.operator("PAD", [x, paddings], output, schema.PadOptionsT())
+
+    def _parameters(self, layer: Layer, order: tuple[int, ...], axis: int) -> list[int]:
+        """Weight (its axes in TFLite's order) and bias."""
+        name = layer.name
+        if not self.integer:
+            weight = self.real[f"{name}.weight"].transpose(order)
+            return [
+                self.tensor(f"{name}/weight", weight.shape, _FLOAT, weight),
+                self.tensor(f"{name}/bias", (layer.out_channels,), _FLOAT, self.real[f"{name}.bias"]),
+            ]
+        q: QuantisedLayer = self.quantised[name]
+        weight = q.weight.transpose(order)
+        return [
+            self.tensor(f"{name}/weight", weight.shape, _INT8, weight, q.weight_scale, axis=axis),
+            self.tensor(
+                f"{name}/bias", (layer.out_channels,), _INT32, q.bias, q.weight_scale * np.float32(q.input.scale)
+            ),
+        ]
+
+    def _activated(self, layer: Layer, x: int) -> int:
+        if layer.activation == "linear":
+            return x
+        options = schema.LeakyReluOptionsT()
+        options.alpha = LEAKY_SLOPE
+        output = self.activation(f"{layer.name}/leaky", self._shape(layer), output_scale(layer))
+        return self.operator("LEAKY_RELU", [x], output, options)
+
+    def write_conv(self, layer: Layer, x: int, _: dict[str, int]) -> int:
+        options = schema.Conv2DOptionsT()
+        options.padding, options.strideW, options.strideH = _VALID, layer.stride, layer.stride
+        options.fusedActivationFunction = _CLIP
+        output = self.activation(layer.name, self._shape(layer), LINEAR)
+        self.operator("CONV_2D", [x, *self._parameters(layer, (0, 2, 3, 1), 0)], output, options)
+        return self._activated(layer, output)
+
+    def write_depthwise(self, layer: Layer, x: int, _: dict[str, int]) -> int:
+        options = schema.DepthwiseConv2DOptionsT()
+        options.padding, options.strideW, options.strideH = _VALID, layer.stride, layer.stride
+        options.depthMultiplier, options.fusedActivationFunction = 1, _CLIP
+        output = self.activation(layer.name, self._shape(layer), LINEAR)
+        self.operator("DEPTHWISE_CONV_2D", [x, *self._parameters(layer, (1, 2, 3, 0), 3)], output, options)
+        return self._activated(layer, output)
+
+    def write_add(self, layer: Layer, x: int, values: dict[str, int]) -> int:
+        options = schema.AddOptionsT()
+        options.fusedActivationFunction = _CLIP
+        output = self.activation(layer.name, self._shape(layer), LINEAR)
+        self.operator("ADD", [x, values[layer.skip]], output, options)
+        return self._activated(layer, output)
+
+    def write_dense(self, layer: Layer, x: int, _: dict[str, int]) -> int:
+        scale = Scale(*self._scale_of(x)) if self.integer else LINEAR
+        shape = self.tensor(f"{layer.name}/shape", (2,), _INT32, np.array([1, layer.in_channels], np.int32))
+        reshape = schema.ReshapeOptionsT()
+        reshape.newShape = [1, layer.in_channels]
+        flat = self.activation(f"{layer.name}/flat", (1, layer.in_channels), scale)
+        self.operator("RESHAPE", [x, shape], flat, reshape)
+        options = schema.FullyConnectedOptionsT()
+        options.fusedActivationFunction = _NONE
+        output = self.activation("score", (1, 1), LINEAR)
+        return self.operator("FULLY_CONNECTED", [flat, *self._parameters(layer, (0, 1), 0)], output, options)
+
+    def _scale_of(self, x: int) -> tuple[float, int]:
+        quantisation = self.tensors[x].quantization
+        return float(quantisation.scale[0]), int(quantisation.zeroPoint[0])
+
+    def model(self) -> bytes:
+        graph = schema.SubGraphT()
+        graph.tensors, graph.operators, graph.name = self.tensors, self.operators, "verifier"
+        graph.inputs, graph.outputs = [0], [self.operators[-1].outputs[0]]
+        model = schema.ModelT()
+        model.version, model.subgraphs, model.description = 3, [graph], f"hyperverify {self.spec.hash}"
+        model.buffers, model.operatorCodes = self.buffers, [self._code(name) for name in self.codes]
+        builder = flatbuffers.Builder(1 << 16)
+        builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+        return bytes(builder.Output())
+
+    def _code(self, name: str) -> Any:
+        code = schema.OperatorCodeT()
+        code.builtinCode = getattr(schema.BuiltinOperator, name)
+        code.deprecatedBuiltinCode = min(code.builtinCode, 127)  # readers from before 2020 look only here
+        code.version = _VERSIONS[name][self.integer]
+        return code
+
+
+def write_tflite(spec: VerifierSpec, theta: np.ndarray, precision: str = "fp32") -> bytes:
+    """The file for θ float32 [P]; precision "fp32" or "int8". Deterministic. Raises ArtifactError for a wrong θ."""
+    writer = _Writer(spec, theta, precision == "int8")
+    writer.build()
+    return writer.model()

@@ -1,0 +1,1 @@
+"""The verifier's specification, the hypernetwork that generates its weights, and their training."""

@@ -1,0 +1,110 @@
+"""The frozen face-recognition backbone h_bb: aligned crops in, unit-length templates out.
+
+Which backbone the paper uses is not known here; SFace (Zhong et al., "SFace: Sigmoid-Constrained Hypersphere Loss
+for Robust Face Recognition", 2021) and dlib's ResNet-29 are this project's choices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from models.files import MODEL_FILES, find_model
+from toolkit.errors import MissingError, UsageError
+
+CROP_PX = 112  # side of the aligned crop every backbone takes
+
+
+class Backbone(Protocol):
+    """Crops, uint8 RGB [N, 112, 112, 3], to unit-length float32 templates [N, dim]."""
+
+    name: str
+    dim: int
+    sha256: str
+
+    def embed(self, crops: np.ndarray) -> np.ndarray:
+        """All crops; spread over threads, never batched."""
+
+    def embed_one(self, crop: np.ndarray) -> np.ndarray:
+        """One crop [112, 112, 3] to the raw, unscaled vector [1, dim]."""
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Scale the last axis to length one; a zero vector stays zero."""
+    norm = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return (vectors / np.maximum(norm, 1e-12)).astype(np.float32)
+
+
+class OnnxBackbone:
+    """A backbone run by ONNX Runtime on the CPU. `prepare` maps uint8 NHWC RGB to the network's own input."""
+
+    def __init__(
+        self, name: str, dim: int, model: bytes, prepare: Callable[[np.ndarray], np.ndarray], threads: int
+    ):
+        import onnxruntime as ort
+
+        self.name, self.dim, self.sha256 = name, dim, MODEL_FILES[name].sha256
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 3
+        self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self._input = self._session.get_inputs()[0].name
+        self._prepare, self._threads = prepare, threads
+
+    def embed(self, crops: np.ndarray) -> np.ndarray:
+        """Raises UsageError for anything but uint8 [N, 112, 112, 3]."""
+        if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[1:] != (CROP_PX, CROP_PX, 3):
+            raise UsageError(
+                "the backbone cannot embed these crops",
+                got=f"{crops.dtype} {list(crops.shape)}",
+                expected=f"uint8 [N, {CROP_PX}, {CROP_PX}, 3]",
+            )
+        with ThreadPoolExecutor(self._threads) as pool:
+            rows = list(pool.map(self.embed_one, crops))
+        return unit(np.concatenate(rows)) if rows else np.zeros((0, self.dim), np.float32)
+
+    def embed_one(self, crop: np.ndarray) -> np.ndarray:
+        """One crop a call: on a CPU that is faster than a batch, whose activations leave the cache."""
+        output: np.ndarray = self._session.run(None, {self._input: self._prepare(crop[None])})[0]
+        return output.reshape(1, -1)
+
+
+def _sface_input(crops: np.ndarray) -> np.ndarray:
+    """NCHW float32 RGB 0..255; the graph subtracts 127.5 and scales itself."""
+    return np.ascontiguousarray(crops.transpose(0, 3, 1, 2), dtype=np.float32)
+
+
+def _sface(path: Path | None, threads: int) -> Backbone:
+    from models.fold import fold_block_quantised
+
+    model = fold_block_quantised(find_model("sface", path), batch=True).SerializeToString()
+    return OnnxBackbone("sface", 128, model, _sface_input, threads)
+
+
+def _dlib(path: Path | None, threads: int) -> Backbone:
+    from models.dlib_resnet import dlib_input, dlib_onnx
+
+    model = dlib_onnx(find_model("dlib", path)).SerializeToString()
+    return OnnxBackbone("dlib", 128, model, dlib_input, threads)
+
+
+_BACKBONES = {"sface": _sface, "dlib": _dlib}
+
+
+def load_backbone(name: str = "sface", path: Path | None = None, threads: int = 1) -> Backbone:
+    """Load a backbone by name ("sface" or "dlib"), from `path` or wherever its file is found.
+
+    Raises UsageError (unknown name), MissingError (file or package absent), ArtifactError (wrong hash).
+    """
+    if name not in _BACKBONES:
+        raise UsageError("unknown backbone", got=name, expected=" or ".join(_BACKBONES))
+    try:
+        return _BACKBONES[name](path, threads)
+    except ImportError as error:
+        raise MissingError(
+            f"the backbone needs the package {error.name}", do="run `pip install 'hyperverify[enroll]'`"
+        ) from error

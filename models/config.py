@@ -1,0 +1,103 @@
+"""The training configuration: one TOML file, checked as a whole, nothing silently ignored."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from models.schedule import Schedule
+from toolkit.errors import UsageError
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Every setting of a training run. Schedules are over the progress of their stage, 0..1."""
+
+    faces: tuple[str, ...]  # Parquet files or folders, relative to the data folder
+    generator: str = "head"  # "head", "film" or "full"
+    backbone: str = "sface"
+    hidden: int = 96  # width of the film and full generators; full's weight file grows by 23 k numbers for each
+    seed: int = 1
+
+    batch: int = 256  # faces a step in the shared stage; every template meets every face
+    shared_epochs: float = 30.0  # stage 1: trunk and head together
+    shared_rate: float = 4e-3
+    personal_steps: int = 0  # stage 2: the film or full generator, each user with their own weights
+    personal_rate: float = 1e-3
+    users: int = 12
+    genuine: int = 6  # query photos a user and step, beside the enrolment photo
+    impostors: int = 18
+    weight_decay: float = 0.01
+    average: float = 0.999  # decay of the moving average of all weights, which is what is validated and shipped
+    template_noise: float = 0.03  # standard deviation added to each template coordinate, then back to unit length
+
+    clusters: int = 256  # k of KCS
+    hard_share: Schedule = field(default=Schedule(((0.0, 0.0), (0.2, 0.0), (1.0, 0.6))))
+    distillation: Schedule = field(default=Schedule(((0.0, 5.0),)))
+    cross_entropy: Schedule = field(default=Schedule(((0.0, 1.0),)))
+    norm_penalty: Schedule = field(default=Schedule(((0.0, 1e-4),)))
+    positive_weight: float = 30.0
+
+    def __post_init__(self) -> None:
+        """Check the settings together. Raises UsageError."""
+        problems = [
+            (self.generator not in ("head", "film", "full"), "generator", self.generator, "head, film or full"),
+            (self.backbone not in ("sface", "dlib"), "backbone", self.backbone, "sface or dlib"),
+            (not self.faces, "faces", "none", "at least one Parquet file or folder"),
+            (self.batch < 8, "batch", self.batch, "at least 8"),
+            (self.shared_epochs < 0, "shared_epochs", self.shared_epochs, "0 (with --start) or more"),
+            (not 0 <= self.average < 1, "average", self.average, "0 ≤ average < 1"),
+            (self.generator == "head" and self.personal_steps > 0, "personal_steps", self.personal_steps,
+             "0 with the head generator, which has no second stage"),
+            (self.generator != "head" and self.personal_steps <= 0, "personal_steps", self.personal_steps,
+             f"more than 0 with the {self.generator} generator"),
+        ]  # fmt: skip
+        for wrong, name, got, expected in problems:
+            if wrong:
+                raise UsageError(f"the setting {name} is not possible", got=got, expected=expected)
+
+    @property
+    def hash(self) -> str:
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+_SCHEDULES = ("hard_share", "distillation", "cross_entropy", "norm_penalty")
+
+
+def read_config(path: Path) -> TrainConfig:
+    """Read a TOML file. Raises UsageError for an unknown key (naming the nearest) or a wrong type."""
+    try:
+        data: dict[str, Any] = tomllib.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise UsageError(f"no such configuration: {path}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not TOML", got=str(error)) from error
+    known = {f.name: f for f in fields(TrainConfig)}
+    for key, value in data.items():
+        if key not in known:
+            near = get_close_matches(key, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+            raise UsageError(f"{path}: unknown setting {key}", do=hint)
+        data[key] = _converted(path, key, value, known[key].default)
+    if "faces" not in data:
+        raise UsageError(f"{path}: the setting faces is missing", expected="a list of Parquet files or folders")
+    return TrainConfig(**data)
+
+
+def _converted(path: Path, key: str, value: Any, default: Any) -> Any:
+    if key in _SCHEDULES:
+        return Schedule.parse(value, f"{path}: {key}")
+    if default is MISSING:
+        if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+            raise UsageError(f"{path}: {key} has the wrong type", got=value, expected="a list of names")
+        return tuple(value)
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not type(default):
+        raise UsageError(f"{path}: {key} has the wrong type", got=value, expected=type(default).__name__)
+    return value

@@ -1,0 +1,133 @@
+"""From photos to one template: detect, check, align, embed, agree that it is one person, fuse."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from device.alignment import align
+from device.detector import FaceDetector
+from device.image import read_image
+from device.quality import ADVICE, QualityLimits, assess, choose_face
+from models.backbone import Backbone
+from models.generator import fuse_templates
+from toolkit.errors import FaceError, InputError, UsageError
+
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+# SFace's authors accept two photos as one person above a cosine of 0.363; photos of one person years apart fall
+# below, so one enrolment asks for a little less, of the most typical photo only.
+SAME_PERSON_COSINE = 0.30
+# Faces fill enrolment photos to very different degrees; YuNet finds close-ups better in a smaller picture.
+DETECTION_SIDES_PX = (640, 320, 160)
+
+
+@dataclass(frozen=True)
+class PhotoReport:
+    """What became of one photo. `reason` is empty when it was used."""
+
+    file: str
+    reason: str
+    message: str
+    template: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Enrolment:
+    """The fused unit template [D], and a report for every photo."""
+
+    template: np.ndarray
+    photos: tuple[PhotoReport, ...]
+
+    @property
+    def accepted(self) -> int:
+        return sum(not photo.reason for photo in self.photos)
+
+
+def find_photos(arguments: list[str]) -> list[Path]:
+    """Files, folders and glob patterns to photo files, each once, in order. Raises InputError when there are none."""
+    files: list[Path] = []
+    for argument in arguments:
+        path = Path(argument)
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in PHOTO_SUFFIXES)
+            if not inside:
+                raise InputError(f"the folder {path} holds no photos", expected=", ".join(PHOTO_SUFFIXES))
+            files += inside
+        elif any(c in argument for c in "*?[") and not path.exists():
+            base = Path(path.anchor) if path.is_absolute() else Path()
+            matches = sorted(base.glob(str(path.relative_to(path.anchor) if path.is_absolute() else path)))
+            if not matches:
+                raise InputError(f"no file matches {argument}")
+            files += [p for p in matches if p.suffix.lower() in PHOTO_SUFFIXES]
+        else:
+            files.append(path)
+    if not files:
+        raise UsageError("no photos given", do="name photo files, folders or patterns")
+    return list(dict.fromkeys(files))
+
+
+class Enroller:
+    """Holds detector and backbone for any number of enrolments."""
+
+    def __init__(self, detector: bytes, backbone: Backbone, limits: QualityLimits | None = None):
+        self._detectors = [FaceDetector(detector, side) for side in DETECTION_SIDES_PX]
+        self._backbone, self._limits = backbone, limits or QualityLimits()
+
+    def enrol(self, files: Iterable[Path]) -> Enrolment:
+        """Raises FaceError when no photo can be used or no majority shows one person."""
+        reports = reject_strangers([self._report(file) for file in files])
+        templates = [photo.template for photo in reports if photo.template is not None and not photo.reason]
+        if not templates:
+            reasons = "; ".join(f"{Path(p.file).name}: {p.message}" for p in reports[:5])
+            raise FaceError("no_usable_photo", f"none of {len(reports)} photos can be used", got=reasons)
+        return Enrolment(fuse_templates(np.stack(templates)), tuple(reports))
+
+    def _report(self, file: Path) -> PhotoReport:
+        try:
+            crop = self._crop(read_image(file))
+        except FaceError as error:
+            return PhotoReport(str(file), error.reason, str(error))
+        except InputError as error:
+            return PhotoReport(str(file), "unreadable", str(error))
+        return PhotoReport(str(file), "", "used", self._backbone.embed(crop[None])[0])
+
+    def _crop(self, rgb: np.ndarray) -> np.ndarray:
+        """The aligned crop of the only face, or FaceError."""
+        faces = next((found for d in self._detectors if (found := d.detect(rgb))), [])
+        face, reason = choose_face(faces, self._limits, alone=True)
+        if face is None:
+            raise FaceError(reason, ADVICE[reason])
+        crop = align(rgb, face.landmarks)
+        if reason := assess(crop, face, self._limits).reason:
+            raise FaceError(reason, ADVICE[reason])
+        return crop
+
+
+def reject_strangers(reports: list[PhotoReport]) -> list[PhotoReport]:
+    """Mark photos that do not show the same person as most of the others.
+
+    The most typical photo is the one that agrees with most others. Raises FaceError when it has no majority.
+    """
+    rows = [i for i, photo in enumerate(reports) if photo.template is not None]
+    if len(rows) < 2:
+        return reports
+    templates = np.stack([reports[i].template for i in rows])  # type: ignore[misc]
+    agrees = templates @ templates.T >= SAME_PERSON_COSINE
+    typical = int(np.argmax(agrees.sum(1)))
+    if agrees[typical].sum() * 2 <= len(rows):
+        raise FaceError(
+            "mixed_people",
+            f"the {len(rows)} usable photos show different people",
+            expected="photos of one person",
+            do="enrol each person on their own",
+        )
+    marked = list(reports)
+    for row, same in zip(rows, agrees[typical], strict=True):
+        if not same:
+            file = reports[row].file
+            message = "not the same person as the others; leave it out or enrol that person on their own"
+            marked[row] = PhotoReport(file, "another_person", message, reports[row].template)
+    return marked

@@ -1,0 +1,57 @@
+"""A set of faces in memory: pixels at the verifier's size, templates, identities."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from models.backbone import Backbone
+from models.facedata import FaceFile, face_files, read_faces, templates_of
+from toolkit.errors import InputError
+
+
+@dataclass(frozen=True)
+class FaceSet:
+    """N faces. `identity` numbers `people` in the order of their names, and is -1 where nobody knows who it is."""
+
+    pixels: np.ndarray  # uint8 RGB [N, H, W, 3]
+    templates: np.ndarray  # float32 [N, D], unit length
+    identity: np.ndarray  # int64 [N]
+    names: tuple[str, ...]  # file name of each face
+    people: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+
+def load_faces(paths: list[Path], split: str, side_px: int, backbone: Backbone) -> FaceSet:
+    """Faces of one split ("train", "val"; "" for all); those without a split count as "train".
+
+    Raises InputError if there are none.
+    """
+    pixels, templates, people, names = [], [], [], []
+    for path in face_files(paths):
+        faces = read_faces(path)
+        rows = [i for i, s in enumerate(faces.splits) if not split or (s or "train") == split]
+        if not rows:
+            continue
+        templates.append(templates_of(faces, backbone)[rows])
+        pixels.append(_subset(faces, rows).crops(side_px))
+        people += [faces.identities[i] for i in rows]
+        names += [faces.names[i] for i in rows]
+    if not people:
+        where = ", ".join(map(str, paths))
+        raise InputError(f"no face{f' of split {split}' if split else ''} in {where}")
+    known = sorted(set(people) - {""})
+    numbers = {name: i for i, name in enumerate(known)}
+    identity = np.array([numbers.get(name, -1) for name in people], np.int64)
+    return FaceSet(np.concatenate(pixels), np.concatenate(templates), identity, tuple(names), tuple(known))
+
+
+def _subset(faces: FaceFile, rows: list[int]) -> FaceFile:
+    columns = {
+        name: [getattr(faces, name)[i] for i in rows] for name in ("images", "identities", "names", "splits")
+    }
+    return replace(faces, **columns)

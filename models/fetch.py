@@ -1,0 +1,47 @@
+"""Download a third-party model file from its official home, check it, and put it into the model folder."""
+
+from __future__ import annotations
+
+import bz2
+import hashlib
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from models.files import ModelFile, model_folder
+from toolkit.atomic import write_atomically
+from toolkit.errors import ArtifactError, MissingError
+
+TIMEOUT_S = 60.0
+MAX_BYTES = 200_000_000  # the largest pinned file is 23 MB; more than this is not it
+
+
+def fetch_model(model: ModelFile, url: str | None = None) -> Path:
+    """Path of the checked file. `url` replaces the official home. Raises MissingError, ArtifactError."""
+    source = url or model.url
+    try:
+        with urllib.request.urlopen(source, timeout=TIMEOUT_S) as response:
+            data = response.read(MAX_BYTES + 1)
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        raise MissingError(
+            f"cannot download {source}",
+            got=error,
+            do=f"check the network, or put the file into {model_folder()} by hand",
+        ) from error
+    if source.endswith(".bz2"):
+        try:
+            data = bz2.decompress(data)
+        except (OSError, ValueError) as error:
+            raise ArtifactError(f"{source} is not a bzip2 file", do="try again later") from error
+    found = hashlib.sha256(data).hexdigest()
+    if found != model.sha256:
+        raise ArtifactError(
+            f"{source} gave another file than the pinned one",
+            got=f"SHA-256 {found[:16]}…",
+            expected=f"{model.sha256[:16]}…",
+            do="nothing was kept; report it if it persists",
+        )
+    folder = model_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / model.file, data, mode=0o644)
+    return folder / model.file

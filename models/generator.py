@@ -1,0 +1,142 @@
+"""The shipped hypernetwork at work: templates to verifier weights, in ONNX Runtime, without torch.
+
+A generator is two files side by side: `NAME.onnx`, and `NAME.json` with the spec, the backbone it belongs to, how it
+was trained and the thresholds of its named operating points.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.files import sha256_of
+from models.spec import VerifierSpec
+from toolkit.errors import ArtifactError, MissingError, UsageError
+
+SHIPPED = Path(__file__).parent / "weights" / "h.onnx"
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A threshold, and the held-out trials it was set on."""
+
+    name: str  # "fmr1e-3": accepts one impostor in a thousand
+    threshold: float  # accept when score ≥ threshold
+    fmr: float
+    fnmr: float
+    impostor_pairs: int
+    genuine_pairs: int
+    identities: int
+
+
+@dataclass(frozen=True)
+class GeneratorInfo:
+    """What NAME.json says."""
+
+    version: str
+    generator: str
+    backbone: str
+    backbone_sha256: str
+    spec: VerifierSpec
+    training: dict[str, Any]
+    operating_points: dict[int, dict[str, OperatingPoint]]  # by number of enrolment photos
+
+    def points_for(self, photos: int) -> tuple[int, dict[str, OperatingPoint]]:
+        """The operating points set with the largest number of enrolment photos that is not above `photos`."""
+        fitting = [n for n in self.operating_points if n <= photos]
+        if not fitting:
+            raise ArtifactError("the generator has no operating points", do="calibrate it with `toolkit train`")
+        return max(fitting), self.operating_points[max(fitting)]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "version": self.version,
+            "generator": self.generator,
+            "backbone": self.backbone,
+            "backbone_sha256": self.backbone_sha256,
+            "spec": self.spec.to_dict(),
+            "spec_hash": self.spec.hash,
+            "training": self.training,
+            "operating_points": {
+                str(n): {name: vars(p) for name, p in points.items()} for n, points in self.operating_points.items()
+            },
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any], origin: str) -> GeneratorInfo:
+        """Raises ArtifactError for a newer schema or a damaged file."""
+        version = data.get("schema_version")
+        if version != SCHEMA_VERSION:
+            raise ArtifactError(
+                f"{origin} has another schema", got=version, expected=SCHEMA_VERSION, do="update hyperverify"
+            )
+        try:
+            spec = VerifierSpec.from_dict(data["spec"])
+            points = {
+                int(n): {name: OperatingPoint(**p) for name, p in by_name.items()}
+                for n, by_name in data["operating_points"].items()
+            }
+            info = cls(
+                data["version"], data["generator"], data["backbone"], data["backbone_sha256"], spec,
+                data["training"], points,
+            )  # fmt: skip
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ArtifactError(f"{origin} is damaged", got=f"{type(error).__name__}: {error}") from error
+        if spec.hash != data.get("spec_hash"):
+            raise ArtifactError(f"{origin} is damaged: its spec does not match its spec hash")
+        return info
+
+
+class Generator:
+    """h_gen in ONNX Runtime. `info` describes it, `sha256` is that of its ONNX file."""
+
+    def __init__(self, path: Path = SHIPPED):
+        """Raises MissingError, ArtifactError."""
+        sidecar = path.with_suffix(".json")
+        for file in (path, sidecar):
+            if not file.is_file():
+                raise MissingError(f"no generator at {file}", do="train one with `toolkit train` or name another")
+        try:
+            self.info = GeneratorInfo.from_dict(json.loads(sidecar.read_text()), str(sidecar))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ArtifactError(f"{sidecar} is not JSON", got=str(error)) from error
+        self.sha256 = sha256_of(path)
+        self._session = self._open(path)
+
+    def _open(self, path: Path) -> Any:
+        try:
+            import onnxruntime as ort
+        except ImportError as error:
+            raise MissingError(
+                "enrolment needs onnxruntime", do="run `pip install 'hyperverify[enroll]'`"
+            ) from error
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        try:
+            session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's exceptions share no base but Exception
+            raise ArtifactError(f"{path} is not a usable ONNX file", got=str(error).splitlines()[0]) from error
+        length = session.get_outputs()[0].shape[1]
+        if length != self.info.spec.params:
+            raise ArtifactError(f"{path} does not fit its spec", got=f"{length} weights", expected=self.info.spec.params)
+        return session
+
+    def weights(self, templates: np.ndarray) -> np.ndarray:
+        """Unit templates float32 [N, D] to θ float32 [N, P]. Raises UsageError for another shape or a NaN."""
+        dim = self._session.get_inputs()[0].shape[1]
+        if templates.ndim != 2 or templates.shape[1] != dim or not np.isfinite(templates).all():
+            raise UsageError("these templates do not fit the generator", got=templates.shape, expected=f"[N, {dim}]")
+        theta: np.ndarray = self._session.run(None, {"templates": templates.astype(np.float32)})[0]
+        return theta
+
+
+def fuse_templates(templates: np.ndarray) -> np.ndarray:
+    """One unit template [D] from those of several photos [N, D]: their mean, back to unit length."""
+    mean = templates.mean(0)
+    return np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-12), np.float32)

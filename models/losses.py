@@ -1,0 +1,75 @@
+"""What the verifier is trained for.
+
+Weighted binary cross-entropy and a norm penalty on the generated weights are the paper's. Distillation from the
+backbone's own similarities is this project's addition: it gives a target to every pair, also of unknown people.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# A score is the backbone's cosine, shifted and stretched so that the range where decisions fall, cosines of -0.25 to
+# 0.75, fills the int8 output range [-1, 1].
+COSINE_CENTRE = 0.25
+COSINE_GAIN = 2.0
+
+
+def cosine_to_score(cosine: Tensor) -> Tensor:
+    return ((cosine - COSINE_CENTRE) * COSINE_GAIN).clamp(-1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The loss, and its parts for the log."""
+
+    total: Tensor
+    distillation: Tensor
+    cross_entropy: Tensor
+    norm: Tensor
+
+
+class VerificationLoss(nn.Module):
+    """Sum of three terms over all (template, face) pairs of a batch. Holds the learned score-to-logit line."""
+
+    def __init__(self, positive_weight: float):
+        super().__init__()
+        self.positive_weight = positive_weight
+        self.gain = nn.Parameter(torch.tensor(8.0))
+        self.shift = nn.Parameter(torch.tensor(-1.0))
+
+    def forward(
+        self,
+        scores: Tensor,
+        cosines: Tensor,
+        same: Tensor,
+        personal: Tensor,
+        weights: tuple[float, float, float],
+    ) -> Terms:
+        """scores, cosines [U, N]; same [U, N] = 1 genuine, 0 impostor, -1 unknown; personal: the generated part of θ.
+
+        `weights` are those of distillation, cross-entropy and norm penalty at this point of the schedule.
+        """
+        distillation = F.mse_loss(scores, cosine_to_score(cosines))
+        pair_weight = torch.where(same > 0, self.positive_weight, 1.0) * (same >= 0)
+        entropy = F.binary_cross_entropy_with_logits(
+            scores * self.gain + self.shift, (same > 0).float(), pair_weight, reduction="sum"
+        ) / pair_weight.sum().clamp(min=1)
+        norm = personal.square().mean()
+        total = weights[0] * distillation + weights[1] * entropy + weights[2] * norm
+        return Terms(total, distillation, entropy, norm)
+
+
+def same_person(a: Tensor, b: Tensor, a_row: Tensor, b_row: Tensor) -> Tensor:
+    """1 genuine, 0 impostor, -1 unknown [U, N], from identity numbers (-1 = unknown) and row numbers of the faces.
+
+    Two unknown faces may be one person; an unknown face and a known person are taken for two, and a face and itself
+    are one.
+    """
+    equal = a[:, None] == b[None, :]
+    unknown = (a[:, None] < 0) & (b[None, :] < 0)
+    label = torch.where(unknown, -1.0, equal.float())
+    return torch.where(a_row[:, None] == b_row[None, :], 1.0, label)

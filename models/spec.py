@@ -1,0 +1,193 @@
+"""VerifierSpec: the one description of the personal verifier f that everything else is derived from.
+
+The paper (arXiv 2312.13240) gives the budget: about 23 k parameters and 5 M FLOPs. The layers below are this project's
+choice. Pure Python: the torch forward, the generator's output, the file writers, the FLOP counter and the device
+all read it.
+
+Every convolution's output is clipped to [-1, 1] in training and in every file. That is the whole secret of the
+calibration-free int8 form: each tensor's scale is known before any user exists (see `docs/decisions`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from math import prod
+from typing import Any, Literal
+
+from toolkit.errors import ArtifactError
+
+Kind = Literal["conv", "depthwise", "add", "dense"]
+Activation = Literal["linear", "leaky"]
+KINDS: tuple[Kind, ...] = ("conv", "depthwise", "add", "dense")
+
+LEAKY_SLOPE = 0.25  # PReLU's usual start value; fixed, because int8 runtimes have a fast fixed-slope kernel
+MAX_PARAMS = 23_000  # the paper's parameter count
+MAX_FLOPS = 5_000_000  # the paper's FLOPs, counted here as two per multiply-accumulate
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One step of the graph. Its input is the layer before it; `add` also takes the output of `skip`."""
+
+    name: str
+    kind: Kind
+    in_channels: int
+    out_channels: int
+    kernel: int = 1
+    stride: int = 1
+    padding: int = 0  # pixels on each side, symmetric
+    activation: Activation = "linear"
+    skip: str = ""
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        """[out, in, kernel, kernel], [channels, 1, kernel, kernel] for depthwise, [out, in] for dense."""
+        if self.kind == "add":
+            return ()
+        if self.kind == "dense":
+            return (self.out_channels, self.in_channels)
+        inputs = 1 if self.kind == "depthwise" else self.in_channels
+        return (self.out_channels, inputs, self.kernel, self.kernel)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where one parameter tensor lives in the flat weight vector."""
+
+    name: str  # "<layer>.weight" or "<layer>.bias"
+    shape: tuple[int, ...]
+    offset: int
+
+    @property
+    def size(self) -> int:
+        return prod(self.shape)
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.size
+
+
+@dataclass(frozen=True)
+class VerifierSpec:
+    """Input: RGB, input_px × input_px, value (pixel - 128) / 128, so that int8 input is pixel - 128 exactly.
+    Output: one score; larger means more likely the enrolled person; int8 files saturate it to [-1, 1]."""
+
+    input_px: int
+    layers: tuple[Layer, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse a graph that does not hang together. Raises ArtifactError."""
+        seen: dict[str, Layer] = {}
+        channels = 3
+        for layer in self.layers:
+            ok = layer.kind in KINDS and layer.in_channels == channels and layer.name not in seen
+            if layer.kind in ("depthwise", "add"):
+                ok = ok and layer.in_channels == layer.out_channels
+            if layer.kind == "add":
+                ok = ok and layer.skip in seen and seen[layer.skip].out_channels == channels
+            if not ok:
+                raise ArtifactError(f"the verifier spec's layer {layer.name} ({layer.kind}) does not fit")
+            seen[layer.name] = layer
+            channels = layer.out_channels
+        if not self.layers or self.layers[-1].kind != "dense" or self.layers[-1].out_channels != 1:
+            raise ArtifactError("the verifier spec must end in a dense layer with one output")
+
+    @cached_property
+    def sides(self) -> dict[str, int]:
+        """Output height and width in pixels of each layer."""
+        side, sides = self.input_px, {}
+        for layer in self.layers:
+            if layer.kind in ("conv", "depthwise"):
+                side = (side + 2 * layer.padding - layer.kernel) // layer.stride + 1
+            sides[layer.name] = side
+        return sides
+
+    @cached_property
+    def slots(self) -> dict[str, Slot]:
+        """name → shape and offset of every parameter in the flat vector θ, in graph order."""
+        slots: dict[str, Slot] = {}
+        offset = 0
+        for layer in self.layers:
+            if layer.kind == "add":
+                continue
+            for name, shape in (("weight", layer.weight_shape), ("bias", (layer.out_channels,))):
+                slot = Slot(f"{layer.name}.{name}", shape, offset)
+                slots[slot.name] = slot
+                offset = slot.end
+        return slots
+
+    @property
+    def params(self) -> int:
+        """Parameters of the deployed verifier, normalisation folded: the length of θ."""
+        return max(slot.end for slot in self.slots.values())
+
+    def layer_macs(self, layer: Layer) -> int:
+        """Multiply-accumulates of one layer for one face."""
+        area = self.sides[layer.name] ** 2 if layer.kind in ("conv", "depthwise") else 1
+        return prod(layer.weight_shape) * area if layer.kind != "add" else 0
+
+    @property
+    def macs(self) -> int:
+        return sum(self.layer_macs(layer) for layer in self.layers)
+
+    @property
+    def flops(self) -> int:
+        """Two per multiply-accumulate. Activations, clips and residual additions are not counted."""
+        return 2 * self.macs
+
+    @property
+    def head(self) -> Layer:
+        """The last layer: what the `head` generator makes for each person."""
+        return self.layers[-1]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"input_px": self.input_px, "layers": [asdict(layer) for layer in self.layers]}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> VerifierSpec:
+        """Inverse of `to_dict`. Raises ArtifactError for anything that is not a spec."""
+        try:
+            return cls(int(data["input_px"]), tuple(Layer(**layer) for layer in data["layers"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtifactError("this is not a verifier spec", got=str(error)) from error
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of the canonical JSON form."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+
+
+def mobile_spec(
+    input_px: int = 64,
+    stem: int = 12,
+    blocks: tuple[tuple[int, int], ...] = (
+        (16, 2), (16, 1), (16, 1), (24, 2), (24, 1), (24, 1), (32, 2), (32, 1),
+    ),
+    expansion: int = 2,
+    features: int = 64,
+) -> VerifierSpec:
+    """Stem, inverted residuals given as (channels, stride), 1×1 features, global depthwise, dense score.
+
+    After MobileFaceNet (Chen et al., 2018) in form; the sizes were found by measurement here.
+    """
+    layers = [Layer("stem", "conv", 3, stem, 3, 2, 1, "leaky")]
+    channels = stem
+    for i, (width, stride) in enumerate(blocks, 1):
+        hidden, before = channels * expansion, layers[-1].name
+        layers.append(Layer(f"block{i}.expand", "conv", channels, hidden, activation="leaky"))
+        layers.append(Layer(f"block{i}.depthwise", "depthwise", hidden, hidden, 3, stride, 1, "leaky"))
+        layers.append(Layer(f"block{i}.project", "conv", hidden, width))
+        if stride == 1 and width == channels:
+            layers.append(Layer(f"block{i}.add", "add", width, width, skip=before))
+        channels = width
+    layers.append(Layer("features", "conv", channels, features, activation="leaky"))
+    side = VerifierSpec(input_px, (*layers, Layer("score", "dense", features, 1))).sides["features"]
+    layers.append(Layer("pool", "depthwise", features, features, side))
+    layers.append(Layer("score", "dense", features, 1))
+    return VerifierSpec(input_px, tuple(layers))
+
+
+DEFAULT_SPEC = mobile_spec()

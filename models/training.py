@@ -1,0 +1,240 @@
+"""The training loop: stage 1 teaches trunk and head together, stage 2 the film or full generator.
+
+Every random choice depends on (seed, stage, step), so a run that was interrupted and resumed equals one that was not.
+Checkpoints are replaced atomically; Ctrl-C finishes the step, saves and stops.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.tensorboard import SummaryWriter
+
+from models.augment import augment
+from models.config import TrainConfig
+from models.hypernetwork import HyperNetwork
+from models.losses import Terms, VerificationLoss, same_person
+from models.sampling import KcsSampler
+from models.schedule import one_cycle
+from models.spec import DEFAULT_SPEC
+from models.faceset import FaceSet
+from models.validate import Validation, validate
+from models.verifier import to_input, verify_users
+from toolkit.atomic import write_atomically
+from toolkit.errors import UsageError
+
+SAVE_EVERY_S = 120.0
+MAX_VALIDATION_USERS = 300  # enrolled to judge a run; every held-out face is shown to each of them
+Report = Callable[[str, int, int, dict[str, float]], None]  # stage, step, steps, values
+
+
+class Interrupted(Exception):
+    """Ctrl-C: the checkpoint is saved, the run can be resumed."""
+
+
+class Trainer:
+    """One training run in `folder`, which holds its checkpoint and its TensorBoard log."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        train: FaceSet,
+        held_out: FaceSet,
+        folder: Path,
+        report: Report,
+        compiled: bool = False,
+    ):
+        """`compiled` runs the shared trunk through torch.compile (needs a C++ compiler): a third faster."""
+        torch.manual_seed(config.seed)
+        self.config, self.train, self.held_out, self.report = config, train, held_out, report
+        self.network = HyperNetwork(DEFAULT_SPEC, train.templates.shape[1], config.generator, config.hidden)  # type: ignore[arg-type]
+        self.network.trunk.to(memory_format=torch.channels_last)  # half as fast again as NCHW, on a CPU
+        self.loss = VerificationLoss(config.positive_weight)
+        self.average = AveragedModel(
+            self.network, multi_avg_fn=get_ema_multi_avg_fn(config.average), use_buffers=True
+        )
+        if compiled:
+            self.network.trunk.compile()
+        self.sampler = KcsSampler(train.templates, train.identity, config.clusters, config.seed)
+        self.templates = torch.from_numpy(train.templates)
+        self.identity = torch.from_numpy(train.identity)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.checkpoint = folder / "checkpoint.pt"
+        self.log = SummaryWriter(str(folder / "tensorboard"))
+        self.stop = False
+
+    @property
+    def stages(self) -> list[tuple[str, int, float]]:
+        """(name, steps, peak learning rate)."""
+        c = self.config
+        shared = round(c.shared_epochs * len(self.train) / c.batch)
+        return [("shared", shared, c.shared_rate), ("personal", c.personal_steps, c.personal_rate)]
+
+    def start_from(self, checkpoint: Path) -> None:
+        """Begin with the network of another run, whose generator may be simpler. Raises UsageError."""
+        if not checkpoint.is_file():
+            raise UsageError(f"no such checkpoint: {checkpoint}", do="name a run's checkpoint.pt")
+        state = torch.load(checkpoint, weights_only=True)["average"]
+        weights = {k.removeprefix("module."): v for k, v in state.items() if k.startswith("module.")}
+        for network in (self.network, self.averaged):
+            missing, unexpected = network.load_state_dict(weights, strict=False)
+            if unexpected or any(name.startswith(("trunk", "head")) for name in missing):
+                raise UsageError(f"{checkpoint} does not fit this configuration", got=[*unexpected, *missing])
+
+    def run(self, resume: bool) -> Validation:
+        """Train to the end and return the validation of the averaged network. Raises Interrupted."""
+        stage, step, optimiser_state = self._load() if resume else (0, 0, None)
+        with _stop_on_interrupt(self):
+            for number in range(stage, len(self.stages)):
+                self._run_stage(number, step, optimiser_state)
+                step, optimiser_state = 0, None
+        self.log.close()
+        return self._validated()
+
+    def _validated(self) -> Validation:
+        return validate(self.averaged, self.held_out, MAX_VALIDATION_USERS)
+
+    @property
+    def averaged(self) -> HyperNetwork:
+        network: HyperNetwork = self.average.module
+        return network
+
+    def _run_stage(self, number: int, first: int, optimiser_state: dict[str, Any] | None) -> None:
+        name, steps, rate = self.stages[number]
+        parameters = [*self.network.parameters(), *self.loss.parameters()]
+        optimiser = torch.optim.AdamW(parameters, lr=rate, weight_decay=self.config.weight_decay)
+        if optimiser_state:
+            optimiser.load_state_dict(optimiser_state)
+        saved = time.monotonic()
+        validate_every = max(1, steps // 10)
+        for step in range(first, steps):
+            progress = step / steps
+            for group in optimiser.param_groups:
+                group["lr"] = one_cycle(progress, rate)
+            terms = self._step(number, step, progress)
+            optimiser.zero_grad(set_to_none=True)
+            terms.total.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(parameters, 5.0)
+            optimiser.step()
+            self.average.update_parameters(self.network)
+            self._tell(name, step, steps, terms)
+            done = step + 1
+            if done % validate_every == 0:
+                self._validate(name, done)
+            if self.stop or done == steps or time.monotonic() - saved > SAVE_EVERY_S:
+                self._save(number, done, optimiser)
+                saved = time.monotonic()
+            if self.stop:
+                raise Interrupted
+
+    def _step(self, stage: int, step: int, progress: float) -> Terms:
+        """Loss of one batch: all templates against all faces, or each user against their own queries."""
+        rng = self.sampler.rng(step + 1_000_000_000 * stage)
+        noise = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        c = self.config
+        hard = c.hard_share.at(progress)
+        weights = (c.distillation.at(progress), c.cross_entropy.at(progress), c.norm_penalty.at(progress))
+        self.network.train()
+        if stage == 0:
+            return self._shared_step(self.sampler.batch(c.batch, hard, rng), noise, weights)
+        self.network.trunk.norms.eval()  # folded into θ, so its statistics stay as stage 1 left them
+        enrol, queries = self.sampler.users(c.users, c.genuine, c.impostors, hard, rng)
+        return self._personal_step(enrol, queries, noise, weights)
+
+    def _shared_step(self, rows: np.ndarray, noise: torch.Generator, weights: tuple[float, float, float]) -> Terms:
+        x, templates, identity = self._faces(rows, noise), self.templates[rows], self.identity[rows]
+        scores = self.network.shared_scores(self._noisy(templates, noise), x)  # [N, N]
+        index = torch.from_numpy(rows)
+        same = same_person(identity, identity, index, index)
+        personal = self.network.head.weight
+        result: Terms = self.loss(scores, templates @ templates.T, same, personal, weights)
+        return result
+
+    def _personal_step(
+        self, enrol: np.ndarray, queries: np.ndarray, noise: torch.Generator, weights: tuple[float, float, float]
+    ) -> Terms:
+        users, count = queries.shape
+        x = self._faces(queries.ravel(), noise).unflatten(0, (users, count))  # [U, Q, 3, H, W]
+        templates, probes = self.templates[enrol], self.templates[queries]  # [U, D], [U, Q, D]
+        theta = self.network(self._noisy(templates, noise))  # [U, P]
+        scores = verify_users(self.network.spec, theta, x)
+        same = torch.stack(
+            [
+                same_person(self.identity[e : e + 1], self.identity[q], torch.tensor([e]), torch.from_numpy(q))[0]
+                for e, q in zip(enrol, queries, strict=True)
+            ]
+        )
+        personal = theta - theta.mean(0, keepdim=True).detach()
+        result: Terms = self.loss(scores, torch.einsum("ud,uqd->uq", templates, probes), same, personal, weights)
+        return result
+
+    def _faces(self, rows: np.ndarray, noise: torch.Generator) -> Tensor:
+        pixels = torch.from_numpy(self.train.pixels[rows]).permute(0, 3, 1, 2).float()  # [N, 3, H, W]
+        return to_input(augment(pixels, noise)).contiguous(memory_format=torch.channels_last)
+
+    def _noisy(self, templates: Tensor, noise: torch.Generator) -> Tensor:
+        jitter = torch.randn(templates.shape, generator=noise) * self.config.template_noise
+        return F.normalize(templates + jitter, dim=1)
+
+    def _tell(self, stage: str, step: int, steps: int, terms: Terms) -> None:
+        if step % 20 == 0:
+            values = {k: float(v.detach()) for k, v in vars(terms).items()}
+            for key, value in values.items():
+                self.log.add_scalar(f"{stage}/{key}", value, step)
+            self.report(stage, step, steps, values)
+
+    def _validate(self, stage: str, step: int) -> None:
+        result = asdict(self._validated())
+        for key, value in result.items():
+            self.log.add_scalar(f"{stage}/validation_{key}", value, step)
+        self.report(f"{stage} validation", step, 0, result)
+
+    def _save(self, stage: int, step: int, optimiser: torch.optim.Optimizer) -> None:
+        state = {
+            "config": self.config.hash,
+            "stage": stage,
+            "step": step,
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "loss": self.loss.state_dict(),
+            "optimiser": optimiser.state_dict(),
+        }
+        write_atomically(self.checkpoint, lambda stream: torch.save(state, stream))
+
+    def _load(self) -> tuple[int, int, dict[str, Any] | None]:
+        if not self.checkpoint.is_file():
+            return 0, 0, None
+        state = torch.load(self.checkpoint, weights_only=True)
+        if state["config"] != self.config.hash:
+            raise UsageError(
+                f"{self.checkpoint} belongs to another configuration", do="choose another folder with --out"
+            )
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.loss.load_state_dict(state["loss"])
+        return state["stage"], state["step"], state["optimiser"]
+
+
+@contextmanager
+def _stop_on_interrupt(trainer: Trainer) -> Iterator[None]:
+    """Turn Ctrl-C into a request to stop after the step."""
+
+    def request(*_: object) -> None:
+        trainer.stop = True
+
+    before = signal.signal(signal.SIGINT, request)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

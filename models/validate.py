@@ -1,0 +1,58 @@
+"""The score of a hypernetwork on held-out identities, during training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.hypernetwork import HyperNetwork
+from models.faceset import FaceSet
+from models.verifier import to_input, verify_users
+
+BLOCK = 256
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Rates over all ordered pairs (template, other face) of the validation set."""
+
+    eer: float
+    tmr_1e2: float  # true match rate at the threshold where one impostor in 100 is accepted
+    tmr_1e3: float
+
+
+@torch.no_grad()
+def validate(network: HyperNetwork, faces: FaceSet, max_users: int = 0) -> Validation:
+    """Enrol every face (or `max_users` of them) from its one template, score all the others."""
+    network.eval()
+    x = to_input(torch.from_numpy(faces.pixels).permute(0, 3, 1, 2))
+    known = np.flatnonzero(faces.identity >= 0)
+    enrol = known if not max_users else known[:: max(1, len(known) // max_users)]
+    templates = torch.from_numpy(faces.templates[enrol])
+    if network.generator == "head":
+        scores = torch.cat([network.shared_scores(templates, x[i : i + BLOCK]) for i in range(0, len(x), BLOCK)], 1)
+    else:
+        scores = torch.cat([_personal_scores(network, template[None], x) for template in templates])
+    same = faces.identity[enrol][:, None] == faces.identity[None, :]
+    usable = (np.arange(len(faces))[None, :] != enrol[:, None]) & (faces.identity >= 0)[None, :]
+    values = scores.numpy()
+    return _rates(values[same & usable], values[~same & usable])
+
+
+def _personal_scores(network: HyperNetwork, template: Tensor, x: Tensor) -> Tensor:
+    theta = network(template)  # [1, P]
+    blocks = [verify_users(network.spec, theta, x[None, i : i + BLOCK]) for i in range(0, len(x), BLOCK)]
+    return torch.cat(blocks, 1)  # [1, N]
+
+
+def _rates(genuine: np.ndarray, impostor: np.ndarray) -> Validation:
+    genuine, impostor = np.sort(genuine), np.sort(impostor)
+    thresholds = np.quantile(impostor, [0.99, 0.999])
+    tmr = 1 - np.searchsorted(genuine, thresholds, "left") / len(genuine)
+    miss = np.arange(len(genuine)) / len(genuine)
+    false = 1 - np.searchsorted(impostor, genuine, "left") / len(impostor)
+    crossing = int(np.argmin(np.abs(miss - false)))
+    return Validation(float((miss[crossing] + false[crossing]) / 2), float(tmr[0]), float(tmr[1]))

@@ -1,0 +1,113 @@
+"""The personal verifier f in torch: a trunk to train, and f(θ) for one person or for many at once.
+
+    Trunk            shared layers with batch normalisation, the form that is trained
+    Trunk.fold       the same function without normalisation, as a flat vector
+    verify           f(θ) for one θ
+    verify_users     f(θ_u) for U people at once, each with their own faces, as one grouped network
+
+Letters: U users, Q faces per user, N faces, C channels, H = W side in pixels, P parameters, F features.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.spec import LEAKY_SLOPE, Layer, VerifierSpec
+
+# Batch normalisation starts at this scale: ±1, where every activation is clipped, is then four deviations away.
+INITIAL_DEVIATION = 0.25
+
+
+def activate(x: Tensor, layer: Layer) -> Tensor:
+    """Clip to the spec's range, then the layer's activation. Any shape."""
+    x = x.clamp(-1.0, 1.0)
+    return F.leaky_relu(x, LEAKY_SLOPE) if layer.activation == "leaky" else x
+
+
+def to_input(pixels: Tensor) -> Tensor:
+    """uint8 or float RGB 0..255 of any shape to the spec's value range."""
+    return (pixels.float() - 128.0) / 128.0
+
+
+class Trunk(nn.Module):
+    """Every layer of f but the last, shared by all people, with batch normalisation after each convolution."""
+
+    def __init__(self, spec: VerifierSpec):
+        super().__init__()
+        self.spec = spec
+        self.convs, self.norms = nn.ModuleDict(), nn.ModuleDict()
+        for layer in spec.layers[:-1]:
+            if layer.kind == "add":
+                continue
+            groups = layer.in_channels if layer.kind == "depthwise" else 1
+            conv = nn.Conv2d(
+                layer.in_channels, layer.out_channels, layer.kernel, layer.stride, layer.padding,
+                groups=groups, bias=False,
+            )  # fmt: skip
+            norm = nn.BatchNorm2d(layer.out_channels)
+            nn.init.constant_(norm.weight, INITIAL_DEVIATION)
+            self.convs[_key(layer)], self.norms[_key(layer)] = conv, norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [N, 3, H, W] in the spec's value range to features [N, F] in [-1, 1]."""
+        outputs: dict[str, Tensor] = {}
+        for layer in self.spec.layers[:-1]:
+            if layer.kind == "add":
+                x = activate(x + outputs[layer.skip], layer)
+            else:
+                x = activate(self.norms[_key(layer)](self.convs[_key(layer)](x)), layer)  # [N, C, H', W']
+            outputs[layer.name] = x
+        return x.flatten(1)  # [N, F]
+
+    def fold(self) -> Tensor:
+        """The trunk's part of θ, [P - head], with normalisation (running statistics) folded. Differentiable."""
+        parts = []
+        for layer in self.spec.layers[:-1]:
+            if layer.kind == "add":
+                continue
+            conv, norm = self.convs[_key(layer)], self.norms[_key(layer)]
+            scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)  # [C]
+            parts.append((conv.weight * scale[:, None, None, None]).flatten())
+            parts.append(norm.bias - norm.running_mean * scale)
+        return torch.cat(parts)
+
+
+def _key(layer: Layer) -> str:
+    return layer.name.replace(".", "_")  # a ModuleDict refuses dots
+
+
+def verify(spec: VerifierSpec, theta: Tensor, x: Tensor) -> Tensor:
+    """Scores [N] of faces x [N, 3, H, W] under one person's θ [P]."""
+    return verify_users(spec, theta[None], x[None])[0]
+
+
+def verify_users(spec: VerifierSpec, theta: Tensor, x: Tensor) -> Tensor:
+    """Scores [U, Q] of faces x [U, Q, 3, H, W], each row under its own θ [U, P].
+
+    All users run as one network: users sit side by side in the channel axis and every convolution is grouped.
+    """
+    users, faces = x.shape[:2]
+    x = x.transpose(0, 1).flatten(1, 2)  # [Q, U*C, H, W]
+    outputs: dict[str, Tensor] = {}
+    for layer in spec.layers[:-1]:
+        if layer.kind == "add":
+            x = activate(x + outputs[layer.skip], layer)
+        else:
+            weight, bias = _parameters(spec, theta, layer)
+            groups = users * (layer.in_channels if layer.kind == "depthwise" else 1)
+            x = F.conv2d(
+                x, weight.flatten(0, 1), bias.flatten(), layer.stride, layer.padding, groups=groups
+            )  # [Q, U*C, H', W']
+            x = activate(x, layer)
+        outputs[layer.name] = x
+    features = x.reshape(faces, users, -1)  # [Q, U, F]
+    weight, bias = _parameters(spec, theta, spec.head)
+    return torch.einsum("quf,uf->uq", features, weight[:, 0]) + bias  # [U, Q]
+
+
+def _parameters(spec: VerifierSpec, theta: Tensor, layer: Layer) -> tuple[Tensor, Tensor]:
+    """Weight [U, *shape] and bias [U, C] of one layer, views of θ [U, P]."""
+    w, b = spec.slots[f"{layer.name}.weight"], spec.slots[f"{layer.name}.bias"]
+    return theta[:, w.offset : w.end].reshape(-1, *w.shape), theta[:, b.offset : b.end]

@@ -1,0 +1,86 @@
+"""The files themselves: deterministic, private, refused when the weights are unusable."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from benchmarks.graph_count import count_onnx
+from export.bundle import write_model
+from export.onnx_writer import read_theta, write_onnx
+from export.quantize import LEAKY, LINEAR, quantise
+from models.spec import DEFAULT_SPEC, LEAKY_SLOPE
+from toolkit.errors import ArtifactError
+
+FORMATS = [("onnx", "fp32"), ("onnx", "int8"), ("tflite", "fp32"), ("tflite", "int8")]
+
+
+@pytest.mark.parametrize(("kind", "precision"), FORMATS)
+def test_same_weights_same_bytes_in_another_process(
+    kind: str, precision: str, theta: np.ndarray, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "theta.npy", theta)
+    code = (
+        "import sys, numpy as np; from export.bundle import write_model; from models.spec import DEFAULT_SPEC;"
+        "sys.stdout.buffer.write(write_model(DEFAULT_SPEC, np.load(sys.argv[1]), *sys.argv[2:]))"
+    )
+    arguments = [sys.executable, "-c", code, str(tmp_path / "theta.npy"), kind, precision]
+    other = subprocess.run(arguments, capture_output=True, check=True).stdout
+    assert other == write_model(DEFAULT_SPEC, theta, kind, precision)
+
+
+@pytest.mark.parametrize(("kind", "precision"), FORMATS)
+@pytest.mark.parametrize("bad", ["nan", "inf", "short"])
+def test_unusable_weights_are_refused_naming_the_layer(kind: str, precision: str, bad: str, theta: np.ndarray) -> None:
+    broken = theta[:-1] if bad == "short" else theta.copy()
+    if bad != "short":
+        broken[DEFAULT_SPEC.slots["block3.project.bias"].offset] = float(bad)
+    with pytest.raises(ArtifactError, match="does not fit" if bad == "short" else r"block3\.project\.bias"):
+        write_model(DEFAULT_SPEC, broken, kind, precision)
+
+
+def test_onnx_counts_equal_the_spec(theta: np.ndarray) -> None:
+    count = count_onnx(write_onnx(DEFAULT_SPEC, theta))
+    assert (count.params, count.macs) == (DEFAULT_SPEC.params, DEFAULT_SPEC.macs)
+
+
+def test_theta_is_read_back_bit_by_bit(theta: np.ndarray) -> None:
+    assert read_theta(write_onnx(DEFAULT_SPEC, theta), DEFAULT_SPEC).tobytes() == theta.tobytes()
+    for junk in (b"", b"\x00" * 50, write_onnx(DEFAULT_SPEC, theta, "int8")):
+        with pytest.raises(ArtifactError, match="not a verifier's fp32 ONNX file"):
+            read_theta(junk, DEFAULT_SPEC)
+
+
+def test_onnx_tells_its_spec_and_nothing_of_the_machine(theta: np.ndarray) -> None:
+    model = onnx.load_from_string(write_onnx(DEFAULT_SPEC, theta))
+    assert {p.key for p in model.metadata_props} == {"spec", "spec_hash"}
+    assert not model.doc_string
+
+
+def test_scales_cover_exactly_the_clipped_ranges() -> None:
+    ends = np.array([-128, 127])
+    np.testing.assert_allclose(LINEAR.real(ends), [-1, 127 / 128])
+    np.testing.assert_allclose(LEAKY.real(ends), [-LEAKY_SLOPE, 1.0], atol=1e-6)
+
+
+def test_quantised_weights_are_within_half_a_step(theta: np.ndarray) -> None:
+    for name, q in quantise(DEFAULT_SPEC, theta).items():
+        slot = DEFAULT_SPEC.slots[f"{name}.weight"]
+        real = theta[slot.offset : slot.end].reshape(slot.shape)
+        scale = q.weight_scale.reshape(-1, *[1] * (real.ndim - 1))
+        assert np.abs(q.weight * scale - real).max() <= scale.max() * 0.5001, name
+        assert np.abs(q.weight.astype(int)).max() <= 127
+
+
+def test_a_channel_of_zeros_keeps_its_bias(theta: np.ndarray) -> None:
+    dead = theta.copy()
+    weight, bias = DEFAULT_SPEC.slots["stem.weight"], DEFAULT_SPEC.slots["stem.bias"]
+    dead[weight.offset : weight.offset + 27] = 0
+    dead[bias.offset] = 0.5
+    q = quantise(DEFAULT_SPEC, dead)["stem"]
+    assert q.bias[0] * float(q.weight_scale[0]) * q.input.scale == pytest.approx(0.5, rel=1e-3)

@@ -1,0 +1,102 @@
+"""Trunk, verifier and the three generators compute what they say, in torch and in the written h."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from models.generator import Generator, GeneratorInfo
+from models.h_onnx import write_generator
+from models.hypernetwork import GENERATORS, HyperNetwork
+from models.spec import DEFAULT_SPEC
+from models.verifier import to_input, verify, verify_users
+from toolkit.errors import ArtifactError, MissingError, UsageError
+
+
+def network(generator: str) -> HyperNetwork:
+    """A network with all its parts away from their silent start, in evaluation mode."""
+    torch.manual_seed(5)
+    net = HyperNetwork(DEFAULT_SPEC, 16, generator, hidden=8).eval()  # type: ignore[arg-type]
+    for norm in net.trunk.norms.values():
+        norm.running_mean.normal_(0, 0.1)
+        norm.running_var.uniform_(0.1, 0.5)
+    for name in ("gamma", "beta", "delta"):
+        if hasattr(net, name):
+            torch.nn.init.normal_(getattr(net, name).weight, 0, 0.02)
+    return net
+
+
+def templates(count: int) -> torch.Tensor:
+    return F.normalize(torch.randn(count, 16, generator=torch.Generator().manual_seed(1)), dim=1)
+
+
+def test_folded_weights_compute_what_the_trunk_does(noise_faces: np.ndarray) -> None:
+    net, e = network("head"), templates(3)
+    x = to_input(torch.from_numpy(noise_faces).permute(0, 3, 1, 2))
+    shared = net.shared_scores(e, x)
+    for row, theta in zip(shared, net(e), strict=True):
+        torch.testing.assert_close(verify(DEFAULT_SPEC, theta, x), row, atol=1e-5, rtol=0)
+
+
+def test_many_users_at_once_equal_one_by_one(noise_faces: np.ndarray) -> None:
+    theta = network("full")(templates(4))
+    x = to_input(torch.from_numpy(noise_faces).permute(0, 3, 1, 2)).unflatten(0, (4, 2))
+    together = verify_users(DEFAULT_SPEC, theta, x)
+    alone = torch.stack([verify(DEFAULT_SPEC, t, faces) for t, faces in zip(theta, x, strict=True)])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("generator", GENERATORS)
+def test_generators_make_the_same_kind_of_theta(generator: str) -> None:
+    theta = network(generator)(templates(3))
+    assert theta.shape == (3, DEFAULT_SPEC.params)
+    head = DEFAULT_SPEC.slots["score.weight"].offset
+    personal = (theta.std(0) > 0).numpy()
+    assert personal[head:].all()
+    share = personal[:head].mean()
+    assert share == 0 if generator == "head" else share > 0.99
+
+
+@pytest.mark.parametrize("generator", ["film", "full"])
+def test_a_new_generator_begins_as_the_head_generator(generator: str) -> None:
+    torch.manual_seed(0)
+    fresh = HyperNetwork(DEFAULT_SPEC, 16, generator, hidden=8).eval()  # type: ignore[arg-type]
+    theta = fresh(templates(2))
+    torch.testing.assert_close(theta[0, :-65], fresh.trunk.fold())
+
+
+@pytest.mark.parametrize("generator", GENERATORS)
+def test_written_h_equals_torch(generator: str, tmp_path: Path) -> None:
+    net, e = network(generator), templates(5)
+    save(net, generator, tmp_path)
+    theta = Generator(tmp_path / "h.onnx").weights(e.numpy())
+    np.testing.assert_allclose(theta, net(e).detach().numpy(), atol=1e-5)
+    assert write_generator(net) == write_generator(net)
+
+
+def save(net: HyperNetwork, generator: str, folder: Path) -> None:
+    import json
+
+    (folder / "h.onnx").write_bytes(write_generator(net))
+    info = GeneratorInfo("1", generator, "sface", "0", DEFAULT_SPEC, {}, {})
+    (folder / "h.json").write_text(json.dumps(info.to_dict()))
+
+
+def test_bad_templates_and_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match="no generator"):
+        Generator(tmp_path / "h.onnx")
+    save(network("head"), "head", tmp_path)
+    h = Generator(tmp_path / "h.onnx")
+    for bad in (np.zeros((1, 5), np.float32), np.full((1, 16), np.nan, np.float32)):
+        with pytest.raises(UsageError, match="templates"):
+            h.weights(bad)
+    (tmp_path / "h.onnx").write_bytes(b"not onnx")
+    with pytest.raises(ArtifactError, match="not a usable ONNX file"):
+        Generator(tmp_path / "h.onnx")
+    (tmp_path / "h.json").write_text('{"schema_version": 99}')
+    with pytest.raises(ArtifactError, match="another schema"):
+        Generator(tmp_path / "h.onnx")

@@ -1,0 +1,70 @@
+"""The specification: budgets, the parameter table, and that every writer knows every layer kind."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from export.onnx_writer import _Writer as OnnxWriter
+from export.tflite_writer import _Writer as TfliteWriter
+from models.spec import DEFAULT_SPEC, KINDS, MAX_FLOPS, MAX_PARAMS, Layer, VerifierSpec, mobile_spec
+from toolkit.errors import ArtifactError
+
+
+def test_default_keeps_the_papers_budget() -> None:
+    assert DEFAULT_SPEC.params <= MAX_PARAMS
+    assert DEFAULT_SPEC.flops <= MAX_FLOPS
+    assert DEFAULT_SPEC.flops == 2 * DEFAULT_SPEC.macs
+
+
+def test_slots_tile_the_weight_vector() -> None:
+    end = 0
+    for slot in DEFAULT_SPEC.slots.values():
+        assert slot.offset == end
+        end = slot.end
+    assert end == DEFAULT_SPEC.params
+
+
+def test_counts_of_a_spec_done_by_hand() -> None:
+    spec = VerifierSpec(8, (Layer("a", "conv", 3, 4, 3, 2, 1), Layer("p", "depthwise", 4, 4, 4), Layer("s", "dense", 4, 1)))
+    assert spec.sides == {"a": 4, "p": 1, "s": 1}
+    assert spec.params == (4 * 3 * 9 + 4) + (4 * 16 + 4) + (4 + 1)
+    assert spec.macs == 4 * 3 * 9 * 16 + 4 * 16 + 4
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("writer", [OnnxWriter, TfliteWriter])
+def test_every_writer_knows_every_kind(kind: str, writer: type) -> None:
+    assert hasattr(writer, f"write_{kind}")
+
+
+def test_default_spec_uses_every_kind_so_that_parity_covers_them() -> None:
+    assert {layer.kind for layer in DEFAULT_SPEC.layers} == set(KINDS)
+
+
+def test_round_trip_keeps_the_hash() -> None:
+    again = VerifierSpec.from_dict(DEFAULT_SPEC.to_dict())
+    assert again == DEFAULT_SPEC
+    assert again.hash == DEFAULT_SPEC.hash
+    assert mobile_spec(stem=8).hash != DEFAULT_SPEC.hash
+
+
+@pytest.mark.parametrize(
+    "change", [{"in_channels": 5}, {"kind": "pool"}, {"kind": "add", "skip": "nobody"}, {"name": "score"}]
+)
+def test_a_spec_that_does_not_hang_together_is_refused(change: dict[str, object]) -> None:
+    first, *rest = DEFAULT_SPEC.layers
+    with pytest.raises(ArtifactError, match="does not fit"):
+        VerifierSpec(64, (dataclasses.replace(first, **change), *rest))  # type: ignore[arg-type]
+
+
+def test_a_spec_must_end_in_one_score() -> None:
+    with pytest.raises(ArtifactError, match="dense layer"):
+        VerifierSpec(64, DEFAULT_SPEC.layers[:-1])
+
+
+@pytest.mark.parametrize("data", [{}, {"input_px": "x", "layers": []}, {"input_px": 64, "layers": [{"nome": 1}]}])
+def test_damaged_spec_data_is_refused(data: dict[str, object]) -> None:
+    with pytest.raises(ArtifactError):
+        VerifierSpec.from_dict(data)

@@ -1,0 +1,97 @@
+"""The training loop on a small made-up world: it learns, resumes to the same weights, and stops on Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from models.config import TrainConfig
+from models.faceset import FaceSet
+from models.training import Interrupted, Trainer
+from toolkit.errors import UsageError
+
+# TensorBoard's own import warns about its own use of NumPy and protobuf.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorboard", "ignore::DeprecationWarning:google")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """So small a network trains no faster on more."""
+    torch.set_num_threads(1)
+
+
+def world(people: int, photos: int, seed: int) -> FaceSet:
+    """People are smooth random pictures, photos are noisy copies, templates are noisy unit vectors."""
+    rng = np.random.default_rng(seed)
+    faces = [cv2.resize(rng.integers(0, 256, (6, 6, 3), np.uint8), (64, 64)) for _ in range(people)]
+    pixels = [np.clip(f + rng.normal(0, 12, f.shape), 0, 255).astype(np.uint8) for f in faces for _ in range(photos)]
+    # A template that depends on the picture in a fixed way, as a backbone's would.
+    projection = np.random.default_rng(0).standard_normal((6 * 6 * 3, 16))
+    small = np.stack([cv2.resize(p, (6, 6), interpolation=cv2.INTER_AREA).ravel() for p in pixels]) / 255 - 0.5
+    templates = small @ projection
+    templates /= np.linalg.norm(templates, axis=1, keepdims=True)
+    identity = np.repeat(np.arange(people), photos)
+    names = tuple(str(i) for i in range(len(pixels)))
+    return FaceSet(np.stack(pixels), templates.astype(np.float32), identity, names, names[:people])
+
+
+def config(**changes: object) -> TrainConfig:
+    settings = {"batch": 32, "shared_epochs": 2.0, "average": 0.5, "clusters": 4, "hidden": 8, "users": 4,
+                "genuine": 2, "impostors": 4, "shared_rate": 3e-3} | changes  # fmt: skip
+    return TrainConfig(("made-up",), **settings)  # type: ignore[arg-type]
+
+
+def trainer(folder: Path, **changes: object) -> Trainer:
+    return Trainer(config(**changes), world(16, 8, 1), world(4, 4, 2), folder, lambda *_: None)
+
+
+@pytest.mark.parametrize("generator", ["head", "film", "full"])
+def test_training_learns(generator: str, tmp_path: Path) -> None:
+    steps = 0 if generator == "head" else 6
+    run = trainer(tmp_path, generator=generator, personal_steps=steps, shared_epochs=20.0)
+    before = run._validated()
+    after = run.run(resume=False)
+    assert before.eer > 0.3
+    assert after.eer < before.eer - 0.1
+    assert list((tmp_path / "tensorboard").glob("events*"))
+
+
+def test_interrupted_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
+    whole = trainer(tmp_path / "whole")
+    whole.run(resume=False)
+
+    def interrupt(_: str, step: int, *__: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT) if step == 0 else None
+
+    parts = trainer(tmp_path / "parts")
+    parts.report = interrupt
+    with pytest.raises(Interrupted):
+        parts.run(resume=True)
+    again = trainer(tmp_path / "parts")
+    again.run(resume=True)
+    for name, value in whole.averaged.state_dict().items():
+        torch.testing.assert_close(again.averaged.state_dict()[name], value, msg=name)
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(tmp_path: Path) -> None:
+    trainer(tmp_path, shared_epochs=1.0).run(resume=False)
+    with pytest.raises(UsageError, match="belongs to another configuration"):
+        trainer(tmp_path, shared_epochs=2.0).run(resume=True)
+
+
+def test_a_richer_generator_starts_from_a_simpler_run(tmp_path: Path) -> None:
+    first = trainer(tmp_path / "head")
+    first.run(resume=False)
+    second = trainer(tmp_path / "full", generator="full", shared_epochs=0.0, personal_steps=2)
+    second.start_from(first.checkpoint)
+    e = torch.nn.functional.normalize(torch.randn(2, 16), dim=1)
+    first.averaged.eval()
+    torch.testing.assert_close(second.averaged.eval()(e), first.averaged(e))
+    with pytest.raises(UsageError, match="no such checkpoint"):
+        second.start_from(tmp_path / "nothing.pt")

@@ -1,0 +1,143 @@
+"""Losses, schedules, sampling, augmentation and the configuration file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.augment import augment
+from models.config import TrainConfig, read_config
+from models.losses import VerificationLoss, cosine_to_score, same_person
+from models.sampling import KcsSampler, spherical_kmeans
+from models.schedule import Schedule, one_cycle
+from toolkit.errors import UsageError
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_schedule_interpolates_and_refuses() -> None:
+    schedule = Schedule.parse([[0.0, 1.0], [0.5, 3.0]], "x")
+    assert [schedule.at(p) for p in (0, 0.25, 0.5, 1)] == [1.0, 2.0, 3.0, 3.0]
+    assert Schedule.parse(2, "x").at(0.7) == 2
+    for bad in ("x", [], [[0.5, 1], [0.2, 1]], [[2.0, 1]], True, [[0, 1, 2]]):
+        with pytest.raises(UsageError, match="is not a schedule"):
+            Schedule.parse(bad, "x")
+
+
+def test_one_cycle_rises_then_falls() -> None:
+    rates = [one_cycle(p, 1.0) for p in np.linspace(0, 1, 101)]
+    assert int(np.argmax(rates)) == 10
+    assert rates[-1] == pytest.approx(0.01)
+
+
+def test_same_person_labels() -> None:
+    people, rows = torch.tensor([3, 3, 4, -1, -1]), torch.arange(5)
+    expected = [
+        [1, 1, 0, 0, 0],
+        [1, 1, 0, 0, 0],
+        [0, 0, 1, 0, 0],
+        [0, 0, 0, 1, -1],
+        [0, 0, 0, -1, 1],
+    ]
+    assert same_person(people, people, rows, rows).tolist() == expected
+
+
+def test_loss_terms_against_plain_numpy() -> None:
+    loss = VerificationLoss(positive_weight=3.0)
+    scores, cosines = torch.tensor([[0.5, -0.2, 0.1]]), torch.tensor([[0.6, 0.1, 0.9]])
+    same, personal = torch.tensor([[1.0, 0.0, -1.0]]), torch.tensor([2.0, 0.0])
+    terms = loss(scores, cosines, same, personal, (2.0, 1.0, 0.5))
+    target = np.clip((cosines.numpy() - 0.25) * 2, -1, 1)
+    assert terms.distillation.item() == pytest.approx(((scores.numpy() - target) ** 2).mean(), abs=1e-6)
+    p = 1 / (1 + np.exp(-(8 * np.array([0.5, -0.2]) - 1)))
+    entropy = (3 * -np.log(p[0]) - np.log(1 - p[1])) / 4  # the unknown pair has no weight
+    assert terms.cross_entropy.item() == pytest.approx(entropy, abs=1e-5)
+    assert terms.norm.item() == 2.0
+    assert terms.total.item() == pytest.approx(2 * terms.distillation.item() + entropy + 0.5 * 2, abs=1e-5)
+    assert cosine_to_score(torch.tensor(0.25)).item() == 0.0
+
+
+def clustered(groups: int = 4, each: int = 30) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    centres = np.eye(groups, 8)
+    rows = np.repeat(centres, each, 0) + rng.normal(0, 0.1, (groups * each, 8))
+    identity = np.arange(groups * each) // 3
+    identity[::10] = -1
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32), identity
+
+
+def test_kmeans_finds_the_groups() -> None:
+    templates, _ = clustered()
+    labels = spherical_kmeans(templates, 4, seed=1).reshape(4, 30)
+    assert all(len(set(group)) == 1 for group in labels.tolist())
+    assert len({group[0] for group in labels.tolist()}) == 4
+
+
+def test_kcs_batches_are_hard_paired_and_repeatable() -> None:
+    templates, identity = clustered()
+    sampler = KcsSampler(templates, identity, 4, seed=1)
+    batch = sampler.batch(40, 1.0, sampler.rng(5))
+    assert len(batch) == 40
+    anchors, mates = batch[:20], batch[20:]
+    assert len(set((anchors // 30).tolist())) == 1, "all anchors come from around one centroid"
+    known = identity[anchors] >= 0
+    assert (identity[mates[known]] == identity[anchors[known]]).mean() > 0.9
+    assert (mates[known] != anchors[known]).all()
+    assert np.array_equal(batch, sampler.batch(40, 1.0, sampler.rng(5)))
+    assert not np.array_equal(batch, sampler.batch(40, 1.0, sampler.rng(6)))
+
+
+def test_users_get_own_photos_and_lookalikes() -> None:
+    templates, identity = clustered()
+    sampler = KcsSampler(templates, identity, 4, seed=1)
+    enrol, queries = sampler.users(5, 2, 8, 0.5, sampler.rng(0))
+    assert queries.shape == (5, 10)
+    assert (identity[queries[:, :2]] == identity[enrol][:, None]).all()
+    assert (queries[:, 2:6] // 30 == enrol[:, None] // 30).all(), "half of the impostors are of the same cluster"
+
+
+def test_augmentation_changes_faces_within_range_and_repeatably() -> None:
+    x = torch.full((16, 3, 64, 64), 128.0)
+    x[:, :, :32] = 40.0
+    a, b = (augment(x, torch.Generator().manual_seed(3)) for _ in range(2))
+    assert torch.equal(a, b)
+    assert a.shape == x.shape
+    assert a.min() >= 0
+    assert a.max() <= 255
+    assert not torch.equal(a[0], a[1])
+
+
+def test_shipped_configurations_are_valid() -> None:
+    files = sorted((ROOT / "configs").glob("*.toml"))
+    assert files
+    for file in files:
+        assert read_config(file).faces
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('faces = ["a"]\nbatsh = 3', "did you mean batch"),
+        ('faces = ["a"]\nbatch = "3"', "wrong type"),
+        ("batch = 32", "faces is missing"),
+        ('faces = "a"', "a list of names"),
+        ('faces = ["a"]\nhard_share = "x"', "is not a schedule"),
+        ('faces = ["a"]\ngenerator = "magic"', "head, film or full"),
+        ('faces = ["a"]\npersonal_steps = 5', "no second stage"),
+        ('faces = ["a"]\ngenerator = "full"', "more than 0 with the full"),
+        ("faces = [", "is not TOML"),
+    ],
+)
+def test_wrong_configurations_say_what_is_wrong(text: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text(text)
+    with pytest.raises(UsageError, match=message):
+        read_config(file)
+
+
+def test_config_hash_tells_configurations_apart() -> None:
+    assert TrainConfig(("a",)).hash == TrainConfig(("a",)).hash
+    assert TrainConfig(("a",)).hash != TrainConfig(("a",), batch=128).hash

@@ -1,0 +1,17 @@
+"""How far two forms of one verifier may be apart, and why. Scores lie in [-1, 1]; a quantisation step is 1/128."""
+
+# fp32 files against torch: the same sums in another order; 30 layers of rounding errors of 1e-7 each.
+FP32_ATOL = 1e-4
+
+# int8 files against the integer reference, (largest, mean) in steps of the output.
+INT8_STEPS = {
+    # XNNPACK requantises in fp32 with round-half-even, the reference with 31 bits and round-half-up: single values
+    # differ by one step where a sum falls on the edge between two, and few of them reach the score.
+    "litert": (3, 0.25),
+    "tflite-runtime": (3, 0.5),
+    # ONNX Runtime's leaky table has four of 256 entries one step lower; they are met all over the network.
+    "onnxruntime": (6, 1.5),
+}
+
+# int8 against fp32, in score units, over real faces: what quantisation itself costs.
+INT8_MEAN_ERROR = 0.03

@@ -1,0 +1,80 @@
+"""The command line `toolkit`. Commands import what they need when they run, so `--help` is instant."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from toolkit import __version__
+from toolkit.commands import bench, doctor, enroll, evaluate, export, model_files, run, train, verify
+from toolkit.errors import EXIT_INTERRUPTED, HyperverifyError
+from toolkit.output import SCHEMA_VERSION
+
+app = typer.Typer(
+    name="toolkit",
+    help="Personal face verification on the edge: enrol a person from photos into a tiny verifier, and run it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+for function in (enroll.enroll, verify.verify, run.run, export.export, bench.bench, train.train, doctor.doctor):
+    app.command()(function)
+app.add_typer(evaluate.app, name="eval")
+app.add_typer(model_files.app, name="models")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"hyperverify {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; every ending is one sentence and an exit code of `toolkit/errors.py`."""
+    sys.exit(_exit_code())
+
+
+def _exit_code() -> int:
+    try:
+        code = app(standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except TyperException as error:
+        error.show()
+        return error.exit_code
+    except HyperverifyError as error:
+        return _fail(str(error), type(error).__name__, error.exit_code, getattr(error, "reason", None))
+    except (KeyboardInterrupt, typer.Abort):
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of stdout went away (`toolkit … | head`): not our error, but nothing more can be printed.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if os.environ.get("HYPERVERIFY_DEBUG"):
+            raise
+        what = f"unexpected {type(error).__name__}: {error}"
+        return _fail(f"{what}; set HYPERVERIFY_DEBUG=1 to see where", "Unexpected", 1, None)
+
+
+def _fail(message: str, kind: str, code: int, reason: str | None) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    if "--json" in sys.argv:
+        detail = {"type": kind, "message": message, "exit_code": code, "reason": reason}
+        print(json.dumps({"schema_version": SCHEMA_VERSION, "error": detail}, indent=2))
+    return code

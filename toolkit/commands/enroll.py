@@ -1,0 +1,108 @@
+"""`toolkit enroll`: photos of one person to that person's bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from toolkit.commands.options import GeneratorFile, Json, Threads
+from toolkit.errors import MissingError
+from toolkit.output import emit, note
+from toolkit.progress import track
+
+if TYPE_CHECKING:
+    from models.enrolment import Enrolment
+    from models.generator import Generator
+
+
+def enroll(
+    name: Annotated[str, typer.Argument(help="Whose photos these are; the bundle is NAME.hvb.", show_default=False)],
+    photos: Annotated[list[str], typer.Argument(help="Photo files, folders or patterns.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder to put the bundle in.")] = Path("."),
+    replace: Annotated[bool, typer.Option("--replace", help="Replace an existing bundle of that name.")] = False,
+    generator: GeneratorFile = None,
+    backbone: Annotated[Path | None, typer.Option(help="The backbone's file; default: found by itself.")] = None,
+    detector: Annotated[Path | None, typer.Option(help="YuNet's file; default: found by itself.")] = None,
+    threads: Threads = 1,
+    json: Json = False,
+) -> None:
+    """Enrol a person from one or more photos: write NAME.hvb, the verifier that knows only that person.
+
+    Each photo that cannot be used is named with its reason. Exit code 4 if none is left.
+    """
+    from export.bundle import check_name, write_bundle
+
+    path = out / f"{check_name(name)}.hvb"
+    _check_target(path, replace)
+    _check_packages()
+    from models.backbone import load_backbone
+    from models.enrolment import Enroller, find_photos
+    from models.files import find_model
+    from models.fold import detector_file
+    from models.generator import SHIPPED, Generator
+
+    files = find_photos(photos)
+    h = Generator(generator or SHIPPED)
+    detector_bytes = detector_file(find_model("yunet", detector))
+    enroller = Enroller(detector_bytes, load_backbone(h.info.backbone, backbone, threads))
+    enrolment = enroller.enrol(track(files, "photos", len(files)))
+    content = _content(name, h, enrolment, detector_bytes)
+    write_bundle(content, path, replace=replace)
+    for photo in enrolment.photos:
+        if photo.reason:
+            note(f"not used: {photo.file}: {photo.message}")
+    result = {
+        "bundle": str(path),
+        "photos_used": enrolment.accepted,
+        "photos": [{"file": p.file, "used": not p.reason, "reason": p.reason or None} for p in enrolment.photos],
+        "params": h.info.spec.params,
+        "operating_points": content.operating_points,
+    }
+    emit(
+        result,
+        json,
+        lambda: f"{path}: {enrolment.accepted} of {len(files)} photos used, {h.info.spec.params} parameters, "
+        f"{h.info.spec.flops / 1e6:.2f} MFLOPs",
+    )
+
+
+def _check_target(path: Path, replace: bool) -> None:
+    """Refuse before the work, not after it."""
+    from toolkit.errors import UsageError
+
+    if path.exists() and not replace:
+        raise UsageError(f"{path} exists already", do="choose another name or pass --replace")
+
+
+def _check_packages() -> None:
+    from importlib.util import find_spec
+
+    missing = [name for name in ("cv2", "onnx", "onnxruntime", "ai_edge_litert") if find_spec(name) is None]
+    if missing:
+        raise MissingError(f"enrolment needs {', '.join(missing)}", do="run `pip install 'hyperverify[enroll]'`")
+
+
+def _content(name: str, h: Generator, enrolment: Enrolment, detector: bytes) -> Any:
+    from export.bundle import BundleContent
+    from models.files import MODEL_FILES
+
+    photos, points = h.info.points_for(enrolment.accepted)
+    yunet = MODEL_FILES["yunet"]
+    return BundleContent(
+        name=name,
+        spec=h.info.spec,
+        theta=h.weights(enrolment.template[None])[0],
+        generator={
+            "version": h.info.version,
+            "sha256": h.sha256,
+            "backbone": h.info.backbone,
+            "backbone_sha256": h.info.backbone_sha256,
+        },
+        templates=enrolment.accepted,
+        operating_points={name: vars(point) for name, point in points.items()},
+        operating_points_photos=photos,
+        detector=detector,
+        detector_origin={"name": yunet.name, "sha256": yunet.sha256, "licence": yunet.licence},
+    )

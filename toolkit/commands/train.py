@@ -1,0 +1,132 @@
+"""`toolkit train`: from a configuration and faces to a generator."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from toolkit.commands.options import Json, Threads
+from toolkit.errors import EXIT_INTERRUPTED, MissingError, UsageError
+from toolkit.output import emit, note
+
+if TYPE_CHECKING:
+    from models.config import TrainConfig
+    from models.faceset import FaceSet
+    from models.training import Trainer
+
+
+def train(
+    config: Annotated[Path, typer.Option(help="The configuration, a TOML file.")] = Path("configs/default.toml"),
+    data: Annotated[
+        Path, typer.Option(envvar="HYPERVERIFY_DATA", help="The folder that the configuration's names are in.")
+    ] = Path("."),
+    out: Annotated[Path, typer.Option(help="Folder of the run: checkpoint, log, generator.")] = Path("run"),
+    start: Annotated[
+        Path | None, typer.Option(help="Begin with the network of another run: its checkpoint.pt.")
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start over instead of resuming a checkpoint.")] = False,
+    compile_: Annotated[
+        bool, typer.Option("--compile", help="Run the trunk through torch.compile: faster, needs a C++ compiler.")
+    ] = False,
+    threads: Threads = 2,
+    json: Json = False,
+) -> None:
+    """Train the hypernetwork. Ctrl-C stops after the step and saves; the same command goes on from there.
+
+    Writes OUT/h.onnx and OUT/h.json, which `toolkit enroll --generator` takes. Needs 'hyperverify[train]'.
+    """
+    try:
+        import torch
+
+        from models.training import Interrupted
+    except ImportError as error:
+        raise MissingError(
+            f"training needs {error.name}", do="run `pip install 'hyperverify[train]'`"
+        ) from error
+    from models.backbone import load_backbone
+    from models.config import read_config
+    from models.faceset import load_faces
+
+    torch.set_num_threads(threads)
+    settings = read_config(config)
+    paths = [data / name for name in settings.faces]
+    missing = [str(p) for p in paths if not p.exists()]
+    if missing:
+        raise UsageError(f"no such data: {', '.join(missing)}", do="pass --data or set HYPERVERIFY_DATA")
+    backbone = load_backbone(settings.backbone, threads=threads)
+    side = _input_px()
+    faces = load_faces(paths, "train", side, backbone)
+    held_out = load_faces(paths, "val", side, backbone)
+    trainer = _trainer(settings, faces, held_out, out, compile_)
+    if start is not None:
+        trainer.start_from(start)
+    note(f"{len(faces)} faces to train on, {len(held_out)} held out; run folder {out}")
+    try:
+        validation = trainer.run(resume=not fresh)
+    except Interrupted:
+        note(f"stopped; the same command goes on from {trainer.checkpoint}")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    result = _finish(trainer, paths, config.name, vars(validation), out)
+    emit(result, json, lambda: f"{out / 'h.onnx'}: held-out EER {validation.eer:.2%}")
+
+
+def _input_px() -> int:
+    from models.spec import DEFAULT_SPEC
+
+    return DEFAULT_SPEC.input_px
+
+
+def _trainer(settings: TrainConfig, faces: FaceSet, held_out: FaceSet, out: Path, compiled: bool) -> Trainer:
+    from models.training import Trainer
+
+    return Trainer(settings, faces, held_out, out, _reporter(), compiled)
+
+
+def _finish(trainer: Trainer, paths: list[Path], config: str, validation: dict[str, Any], out: Path) -> dict[str, Any]:
+    """Write the generator and its operating points."""
+    from benchmarks.calibration import calibrate
+    from models.h_onnx import write_generator
+    from toolkit.atomic import write_atomically
+
+    settings = trainer.config
+    identity = trainer.train.identity
+    training = {
+        "configuration": config,
+        "configuration_hash": settings.hash,
+        "faces": len(trainer.train),
+        "identities": len(set(identity[identity >= 0].tolist())),
+        "held_out_faces": len(trainer.held_out),
+        "validation": validation,
+    }
+    write_atomically(out / "h.onnx", write_generator(trainer.averaged), mode=0o644)
+    return calibrate(out / "h.onnx", settings.generator, settings.backbone, trainer.network.spec, training, paths)
+
+
+def _reporter() -> Callable[[str, int, int, dict[str, float]], None]:
+    """A progress line on stderr with the time left: rewritten on a terminal, every half minute in a log."""
+    import sys
+
+    state = {"first": time.monotonic(), "first_step": 0, "shown": 0.0, "stage": ""}
+
+    def report(stage: str, step: int, steps: int, values: dict[str, float]) -> None:
+        now = time.monotonic()
+        text = " ".join(f"{key} {value:.4f}" for key, value in values.items())
+        if not steps:
+            note(f"\n{stage} at step {step}: {text}")
+            return
+        if stage != state["stage"]:
+            state.update(stage=stage, first=now, first_step=step)
+        live = sys.stderr.isatty()
+        if now - float(state["shown"]) < (0.5 if live else 30):
+            return
+        state["shown"] = now
+        done = step - int(state["first_step"])
+        left = (now - float(state["first"])) / done * (steps - step) if done else 0.0
+        line = f"{stage} {step}/{steps}, {left / 60:.0f} min left: {text}"
+        print(f"\r{line}" if live else line, end="" if live else "\n", file=sys.stderr, flush=True)
+
+    return report
