@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 SCHEMA_VERSION = 1
@@ -28,9 +28,9 @@ def note(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-def table(rows: list[tuple[str, ...]], header: tuple[str, ...] = ()) -> str:
+def table(rows: Sequence[tuple[str, ...]], header: tuple[str, ...] = ()) -> str:
     """Columns padded with spaces; the first is left-aligned, the others right-aligned."""
-    lines = ([header] if header else []) + rows
+    lines = [header, *rows] if header else list(rows)
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     out = []
     for line in lines:
