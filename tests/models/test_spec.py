@@ -27,7 +27,9 @@ def test_slots_tile_the_weight_vector() -> None:
 
 
 def test_counts_of_a_spec_done_by_hand() -> None:
-    spec = VerifierSpec(8, (Layer("a", "conv", 3, 4, 3, 2, 1), Layer("p", "depthwise", 4, 4, 4), Layer("s", "dense", 4, 1)))
+    spec = VerifierSpec(
+        8, (Layer("a", "conv", 3, 4, 3, 2, 1), Layer("p", "depthwise", 4, 4, 4), Layer("s", "dense", 4, 1))
+    )
     assert spec.sides == {"a": 4, "p": 1, "s": 1}
     assert spec.params == (4 * 3 * 9 + 4) + (4 * 16 + 4) + (4 + 1)
     assert spec.macs == 4 * 3 * 9 * 16 + 4 * 16 + 4
