@@ -36,8 +36,9 @@ def align(rgb: np.ndarray, landmarks: np.ndarray, side_px: int = CROP_PX) -> np.
     matrix = similarity(landmarks, TEMPLATE * (side_px / CROP_PX))
     zoom = float(np.hypot(matrix[0, 0], matrix[1, 0]))
     if zoom < 0.5:
-        rgb, shift, shrunk = _shrink_around(rgb, landmarks, zoom)
-        matrix = similarity((landmarks - shift) * shrunk, TEMPLATE * (side_px / CROP_PX))
+        rgb, corner, factor = _shrink_around(rgb, landmarks, zoom)
+        # Coordinates are pixel centres, so half a pixel is added before scaling and taken off after it.
+        matrix = similarity((landmarks - corner + 0.5) * factor - 0.5, TEMPLATE * (side_px / CROP_PX))
     return np.asarray(
         cv2.warpAffine(rgb, matrix, (side_px, side_px), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     )

@@ -32,12 +32,18 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
         if "PIXELS" in str(error).upper():
-            limit = f"at most {MAX_PIXELS // 1_000_000} megapixels"
-            raise InputError(f"{name} is too large", expected=limit, do="scale the photo down") from error
+            raise _too_large(name) from error
         raise InputError(f"{name} is not a readable image", do="use a JPEG, PNG, WebP or BMP photo") from error
     if bgr is None:
         raise InputError(f"{name} is not a readable image", do="use a JPEG, PNG, WebP or BMP photo")
+    if bgr.shape[0] * bgr.shape[1] > MAX_PIXELS:
+        raise _too_large(name)  # OpenCV had been loaded before its limit was set
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
+
+
+def _too_large(name: str) -> InputError:
+    limit = f"at most {MAX_PIXELS // 1_000_000} megapixels"
+    return InputError(f"{name} is too large", expected=limit, do="scale the photo down")
 
 
 def read_image(path: Path) -> np.ndarray:

@@ -29,9 +29,7 @@ class Observation:
 class Pipeline:
     """Detector and verifier of one bundle, held together. Not thread-safe."""
 
-    def __init__(
-        self, detector: FaceDetector, verifier: Verifier, input_px: int, limits: QualityLimits | None = None
-    ):
+    def __init__(self, detector: FaceDetector, verifier: Verifier, input_px: int, limits: QualityLimits | None = None):
         self.detector, self.verifier, self.input_px = detector, verifier, input_px
         self.limits = limits or QualityLimits()
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from contextlib import AbstractContextManager
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -61,8 +63,9 @@ class TfliteVerifier(Verifier):
     def __init__(self, name: str, model: bytes, precision: str, threads: int):
         super().__init__(name, precision)
         module = importlib.import_module(RUNTIMES[name][0])
-        self._interpreter: Any = module.Interpreter(model_content=model, num_threads=threads)
-        self._interpreter.allocate_tensors()
+        with _quiet_stderr():
+            self._interpreter: Any = module.Interpreter(model_content=model, num_threads=threads)
+            self._interpreter.allocate_tensors()
         self._input = self._interpreter.get_input_details()[0]["index"]
         self._output = self._interpreter.get_output_details()[0]["index"]
 
@@ -73,6 +76,20 @@ class TfliteVerifier(Verifier):
 
     def __exit__(self, *_: object) -> None:
         self._interpreter = None
+
+
+@contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """TFLite's C++ part announces its delegate on file descriptor 2, and has no switch for it; errors are raised."""
+    saved = os.dup(2)
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(null)
+        os.close(saved)
 
 
 def installed_runtimes() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -106,10 +107,8 @@ class CameraSource(Source):
     def _read(self) -> None:
         while not self._stop.is_set():
             ok, bgr = self._capture.read()
-            try:
+            with contextlib.suppress(queue.Empty):
                 self._newest.get_nowait()  # nobody took the older frame: it is of no use any more
-            except queue.Empty:
-                pass
             self._newest.put(bgr if ok else None)
             if not ok:
                 return

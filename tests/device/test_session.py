@@ -1,0 +1,106 @@
+"""Fusing frames, and where frames come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from device.alignment import TEMPLATE
+from device.detector import Face
+from device.pipeline import Observation
+from device.runtimes import choose_runtime, installed_runtimes, load_verifier
+from device.session import Session
+from device.source import open_source
+from toolkit.errors import ArtifactError, InputError, MissingError, UsageError
+
+
+def seen(score: float | None, x: float = 0.0) -> Observation:
+    return Observation(score, "" if score is not None else "no_face", Face(x, 0, 100, 100, 0.9, TEMPLATE))
+
+
+def test_a_decision_is_the_mean_of_enough_frames() -> None:
+    session = Session(threshold=0.2, frames=3)
+    assert session.add(seen(0.1), 0.0) is None
+    assert session.add(seen(0.2), 0.1) is None
+    decision = session.add(seen(0.6), 0.2)
+    assert decision is not None
+    assert decision.accepted
+    assert decision.score == pytest.approx(0.3)
+    assert session.add(seen(0.6), 0.3) is None, "a new decision needs new frames"
+
+
+def test_the_threshold_itself_is_accepted_and_less_is_not() -> None:
+    for score, accepted in ((0.25, True), (0.2499, False)):
+        decision = Session(0.25, 1).add(seen(score), 0.0)
+        assert decision is not None
+        assert decision.accepted is accepted
+
+
+def test_scores_of_two_people_are_never_mixed() -> None:
+    session = Session(0.2, 2)
+    session.add(seen(0.9, x=0), 0.0)
+    assert session.add(seen(-0.5, x=300), 0.1) is None, "another place, another person"
+    decision = session.add(seen(-0.5, x=300), 0.2)
+    assert decision is not None
+    assert decision.score == -0.5
+
+
+def test_a_pause_starts_over_but_a_short_one_does_not() -> None:
+    session = Session(0.2, 2)
+    session.add(seen(0.9), 0.0)
+    session.add(seen(None), 0.5)
+    assert session.add(seen(0.9), 0.9) is not None
+    session.add(seen(0.9), 1.0)
+    assert session.add(seen(0.9), 3.0) is None
+
+
+def test_a_video_gives_its_frames_in_order_and_time(tmp_path: Path) -> None:
+    path = tmp_path / "v.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 5, (64, 48))
+    for level in (10, 120, 240):
+        writer.write(np.full((48, 64, 3), level, np.uint8))
+    writer.release()
+    with open_source(str(path)) as source:
+        frames = list(source.frames())
+    assert [f.time_s for f in frames] == [0, 0.2, 0.4]
+    assert [round(float(f.rgb.mean()), -1) for f in frames] == [10, 120, 240]
+
+
+def test_a_folder_gives_its_photos_in_order(tmp_path: Path) -> None:
+    for name in ("b.png", "a.jpg", "notes.txt"):
+        (tmp_path / name).write_bytes(bytes(cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1]))
+    with open_source(str(tmp_path)) as source:
+        assert source.single
+        assert [f.name for f in source.frames()] == ["a.jpg", "b.png"]
+
+
+def test_sources_that_cannot_be_used_say_so(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(InputError, match="holds no photos"):
+        open_source(str(tmp_path))
+    (tmp_path / "v.mp4").write_bytes(b"not a video" * 100)
+    with pytest.raises(InputError, match="not a readable video"):
+        open_source(str(tmp_path / "v.mp4"))
+    with pytest.raises(UsageError, match="no such source"):
+        open_source("nowhere")
+    with pytest.raises(MissingError, match="camera 97 cannot be opened"):
+        open_source("97")
+
+
+def test_runtimes_are_chosen_by_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert choose_runtime("auto") == installed_runtimes()[0]
+    with pytest.raises(UsageError, match="unknown runtime"):
+        choose_runtime("tensorrt")
+    monkeypatch.setattr("device.runtimes.installed_runtimes", list)
+    with pytest.raises(MissingError, match=r"hyperverify\[litert\]"):
+        choose_runtime("auto")
+
+
+@pytest.mark.parametrize("runtime", installed_runtimes())
+def test_a_damaged_model_is_refused(runtime: str) -> None:
+    with pytest.raises(ArtifactError, match="cannot load this model"):
+        load_verifier(runtime, b"junk" * 100, "int8")
+    with pytest.raises(UsageError, match="unknown precision"):
+        load_verifier(runtime, b"", "int4")
