@@ -49,7 +49,7 @@ def leaky_table() -> np.ndarray:
     q = np.arange(-128, 128)
     factor = LINEAR.scale / LEAKY.scale * 256
     multiplier = np.where(q > 0, round(factor), round(factor * LEAKY_SLOPE))
-    return np.clip(((q * multiplier + 128) >> 8) + LEAKY.zero, -128, 127).astype(np.int8)
+    return np.asarray(np.clip(((q * multiplier + 128) >> 8) + LEAKY.zero, -128, 127), np.int8)
 
 
 class IntegerVerifier:
@@ -95,5 +95,5 @@ def _patches(x: np.ndarray, layer: Layer) -> np.ndarray:
     """x [N, H, W, C], padded with the zero point (0 once centred), to [N, H', W', C, k, k]."""
     p, k, s = layer.padding, layer.kernel, layer.stride
     x = np.pad(x, ((0, 0), (p, p), (p, p), (0, 0)))
-    windows = np.lib.stride_tricks.sliding_window_view(x, (k, k), axis=(1, 2))  # type: ignore[call-overload]
+    windows = np.lib.stride_tricks.sliding_window_view(x, (k, k), axis=(1, 2))
     return np.asarray(windows[:, ::s, ::s])

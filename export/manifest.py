@@ -1,6 +1,6 @@
 """The bundle's manifest: what a device needs to know, and the SHA-256 of every file beside it. No dependencies.
 
-    NAME.hvb/  manifest.json  model.onnx  model.int8.onnx  model.tflite  model.int8.tflite  detector.onnx
+NAME.hvb/  manifest.json  model.onnx  model.int8.onnx  model.tflite  model.int8.tflite  detector.onnx
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ class Bundle:
         try:
             data = (self.path / file).read_bytes()
         except OSError as error:
-            raise ArtifactError(f"{self.path / file} cannot be read", got=error.strerror, do="copy the bundle again") from error
+            raise ArtifactError(
+                f"{self.path / file} cannot be read", got=error.strerror, do="copy the bundle again"
+            ) from error
         found = hashlib.sha256(data).hexdigest()
         if found != entry["sha256"]:
             raise ArtifactError(
@@ -76,9 +78,7 @@ def open_bundle(path: Path) -> Bundle:
     except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
         raise ArtifactError(f"{file} is damaged", got=type(error).__name__, do="copy the bundle again") from error
     if version != SCHEMA_VERSION:
-        raise ArtifactError(
-            f"{file} has another schema", got=version, expected=SCHEMA_VERSION, do="update hyperverify"
-        )
+        raise ArtifactError(f"{file} has another schema", got=version, expected=SCHEMA_VERSION, do="update hyperverify")
     return Bundle(path, manifest, _check(manifest, file))
 
 
@@ -96,7 +96,9 @@ def _check(manifest: dict[str, Any], file: Path) -> VerifierSpec:
             and manifest["spec_hash"] == spec.hash
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ArtifactError(f"{file} is damaged", got=f"{type(error).__name__}: {error}", do="copy the bundle again") from error
+        raise ArtifactError(
+            f"{file} is damaged", got=f"{type(error).__name__}: {error}", do="copy the bundle again"
+        ) from error
     if not sound:
         raise ArtifactError(f"{file} is damaged: its parts do not fit together", do="copy the bundle again")
     return spec

@@ -33,8 +33,8 @@ class _Writer(ABC):
         self.nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
         return output
 
-    def tensor(self, name: str, value: np.ndarray) -> str:
-        self.initialisers.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+    def tensor(self, name: str, value: np.ndarray | np.generic) -> str:
+        self.initialisers.append(numpy_helper.from_array(np.asarray(value, order="C"), name))
         return name
 
     def build(self) -> None:
@@ -90,9 +90,7 @@ class _Writer(ABC):
             self.nodes, f"verifier_{precision}",
             [value("image", kind, [1, 3, side, side])], [value("score", kind, [1, 1])], self.initialisers,
         )  # fmt: skip
-        model = helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="hyperverify"
-        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="hyperverify")
         model.ir_version = IR_VERSION
         helper.set_model_props(
             model, {"spec_hash": self.spec.hash, "spec": json.dumps(self.spec.to_dict(), sort_keys=True)}
@@ -153,7 +151,11 @@ class _Int8(_Writer):
         scale = q.weight_scale if per_channel else np.float32(q.weight_scale[0])
         zero = np.zeros_like(scale, np.int8)
         axis = {"axis": 0} if per_channel else {}
-        inputs = [self.tensor(f"{name}.q", q.weight), self.tensor(f"{name}.scale", scale), self.tensor(f"{name}.zero", zero)]
+        inputs = [
+            self.tensor(f"{name}.q", q.weight),
+            self.tensor(f"{name}.scale", scale),
+            self.tensor(f"{name}.zero", zero),
+        ]
         weight = self.node("DequantizeLinear", inputs, name, **axis)
         return [weight, self._bias(layer, q, per_channel)]
 

@@ -28,10 +28,10 @@ class Scale:
     def quantise(self, real: np.ndarray) -> np.ndarray:
         """To int8, rounding half to even, saturating."""
         q = np.rint(np.asarray(real, np.float64) / self.scale) + self.zero
-        return np.clip(q, -128, 127).astype(np.int8)
+        return np.asarray(np.clip(q, -128, 127), np.int8)
 
     def real(self, q: np.ndarray) -> np.ndarray:
-        return (q.astype(np.float32) - self.zero) * np.float32(self.scale)
+        return np.asarray((q.astype(np.float32) - self.zero) * np.float32(self.scale), np.float32)
 
 
 LINEAR = Scale(1 / 128, 0)
@@ -54,7 +54,7 @@ class QuantisedLayer:
 
 
 def layer_tensors(spec: VerifierSpec, theta: np.ndarray) -> dict[str, np.ndarray]:
-    """θ [P] cut into named float32 arrays. Raises ArtifactError for a wrong length, NaN or infinity, naming the layer."""
+    """θ [P] cut into named float32 arrays. Raises ArtifactError (wrong length; NaN or infinity, naming the layer)."""
     if theta.shape != (spec.params,):
         raise ArtifactError("the weight vector does not fit the spec", got=theta.shape, expected=f"({spec.params},)")
     tensors = {s.name: theta[s.offset : s.end].reshape(s.shape).astype(np.float32) for s in spec.slots.values()}

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests_support import describe
+from tolerances import FP32_ATOL, INT8_MEAN_ERROR, INT8_STEPS
 
 from device.runtimes import RUNTIMES, installed_runtimes, load_verifier
 from export.bundle import write_model
@@ -15,8 +17,6 @@ from models.facedata import read_faces
 from models.generator import Generator
 from models.spec import DEFAULT_SPEC
 from models.verifier import to_input, verify
-from tests_support import describe
-from tolerances import FP32_ATOL, INT8_MEAN_ERROR, INT8_STEPS
 
 CROPS = 200
 
