@@ -19,9 +19,7 @@ def augment(x: Tensor, g: Generator) -> Tensor:
         rows = torch.nonzero(torch.rand(n, generator=g) < share)[:, 0]
         if len(rows):
             x = x.index_copy(0, rows, change(x[rows], g))
-    return (expose(x, g) + torch.randn(x.shape, generator=g) * _uniform(n, 0, 6, g)[:, None, None, None]).clamp(
-        0, 255
-    )
+    return (expose(x, g) + torch.randn(x.shape, generator=g) * _uniform(n, 0, 6, g)[:, None, None, None]).clamp(0, 255)
 
 
 def misalign(x: Tensor, g: Generator) -> Tensor:

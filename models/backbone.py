@@ -36,15 +36,13 @@ class Backbone(Protocol):
 def unit(vectors: np.ndarray) -> np.ndarray:
     """Scale the last axis to length one; a zero vector stays zero."""
     norm = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return (vectors / np.maximum(norm, 1e-12)).astype(np.float32)
+    return np.asarray(vectors / np.maximum(norm, 1e-12), np.float32)
 
 
 class OnnxBackbone:
     """A backbone run by ONNX Runtime on the CPU. `prepare` maps uint8 NHWC RGB to the network's own input."""
 
-    def __init__(
-        self, name: str, dim: int, model: bytes, prepare: Callable[[np.ndarray], np.ndarray], threads: int
-    ):
+    def __init__(self, name: str, dim: int, model: bytes, prepare: Callable[[np.ndarray], np.ndarray], threads: int):
         import onnxruntime as ort
 
         self.name, self.dim, self.sha256 = name, dim, MODEL_FILES[name].sha256

@@ -138,7 +138,7 @@ def _cohort_mean() -> np.ndarray:
 
 
 def dlib_input(crops: np.ndarray) -> np.ndarray:
-    """Aligned uint8 RGB crops [N, 112, 112, 3] to the network's input, moved to where dlib's own chips have the face."""
+    """Aligned uint8 RGB crops [N, 112, 112, 3] to the network's input, the face moved to where dlib's chips have it."""
     import cv2
 
     matrix = similarity(TEMPLATE, CHIP_LANDMARKS)

@@ -90,9 +90,7 @@ def _read_table(path: Path) -> Any:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
-        raise MissingError(
-            "reading Parquet needs pyarrow", do="run `pip install 'hyperverify[eval]'`"
-        ) from error
+        raise MissingError("reading Parquet needs pyarrow", do="run `pip install 'hyperverify[eval]'`") from error
     try:
         return pq.read_table(path)
     except (pa.ArrowException, OSError) as error:

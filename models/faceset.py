@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,7 @@ def load_faces(paths: list[Path], split: str, side_px: int, backbone: Backbone) 
 
 
 def _subset(faces: FaceFile, rows: list[int]) -> FaceFile:
-    columns = {
+    columns: dict[str, Any] = {
         name: [getattr(faces, name)[i] for i in rows] for name in ("images", "identities", "names", "splits")
     }
     return replace(faces, **columns)

@@ -28,7 +28,7 @@ def _dequantise(node: Any, values: dict[str, np.ndarray]) -> np.ndarray:
         shape = [1] * quantised.ndim
         shape[axis] = -1
         scale, zero = scale.reshape(shape), zero.reshape(shape)
-    return ((quantised.astype(np.float32) - zero.astype(np.float32)) * scale).astype(np.float32)
+    return np.asarray((quantised.astype(np.float32) - zero.astype(np.float32)) * scale, np.float32)
 
 
 def fold_block_quantised(path: Path, *, batch: bool = False) -> onnx.ModelProto:

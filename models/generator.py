@@ -113,9 +113,7 @@ class Generator:
         try:
             import onnxruntime as ort
         except ImportError as error:
-            raise MissingError(
-                "enrolment needs onnxruntime", do="run `pip install 'hyperverify[enroll]'`"
-            ) from error
+            raise MissingError("enrolment needs onnxruntime", do="run `pip install 'hyperverify[enroll]'`") from error
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         try:
@@ -124,7 +122,9 @@ class Generator:
             raise ArtifactError(f"{path} is not a usable ONNX file", got=str(error).splitlines()[0]) from error
         length = session.get_outputs()[0].shape[1]
         if length != self.info.spec.params:
-            raise ArtifactError(f"{path} does not fit its spec", got=f"{length} weights", expected=self.info.spec.params)
+            raise ArtifactError(
+                f"{path} does not fit its spec", got=f"{length} weights", expected=self.info.spec.params
+            )
         return session
 
     def weights(self, templates: np.ndarray) -> np.ndarray:

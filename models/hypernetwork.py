@@ -95,7 +95,8 @@ class HyperNetwork(nn.Module):
         """
         features = self.trunk(x)  # [N, F]
         weights = self.head(templates)  # [U, F + 1]
-        return weights[:, :-1] @ features.T + weights[:, -1:]
+        scores: Tensor = weights[:, :-1] @ features.T + weights[:, -1:]
+        return scores
 
 
 def _silent(layer: nn.Linear) -> nn.Linear:

@@ -13,9 +13,7 @@ def spherical_kmeans(templates: np.ndarray, clusters: int, seed: int) -> np.ndar
     """Cluster number of each unit template [N]."""
     import faiss
 
-    kmeans = faiss.Kmeans(
-        templates.shape[1], clusters, niter=20, seed=seed, spherical=True, min_points_per_centroid=1
-    )
+    kmeans = faiss.Kmeans(templates.shape[1], clusters, niter=20, seed=seed, spherical=True, min_points_per_centroid=1)
     kmeans.train(np.ascontiguousarray(templates))
     return np.asarray(kmeans.index.search(np.ascontiguousarray(templates), 1)[1][:, 0])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -25,7 +26,7 @@ class Schedule:
             points = tuple((float(p), float(v)) for p, v in value)  # type: ignore[attr-defined]
         except (TypeError, ValueError):
             points = ()
-        rising = all(a[0] < b[0] for a, b in zip(points, points[1:], strict=False))
+        rising = all(a[0] < b[0] for a, b in pairwise(points))
         if not points or not rising or not all(0 <= p <= 1 for p, _ in points):
             raise UsageError(
                 f"{name} is not a schedule",

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -23,12 +23,12 @@ from torch.utils.tensorboard import SummaryWriter
 
 from models.augment import augment
 from models.config import TrainConfig
+from models.faceset import FaceSet
 from models.hypernetwork import HyperNetwork
 from models.losses import Terms, VerificationLoss, same_person
 from models.sampling import KcsSampler
 from models.schedule import one_cycle
 from models.spec import DEFAULT_SPEC
-from models.faceset import FaceSet
 from models.validate import Validation, validate
 from models.verifier import to_input, verify_users
 from toolkit.atomic import write_atomically
@@ -39,7 +39,7 @@ MAX_VALIDATION_USERS = 300  # enrolled to judge a run; every held-out face is sh
 Report = Callable[[str, int, int, dict[str, float]], None]  # stage, step, steps, values
 
 
-class Interrupted(Exception):
+class Interrupted(Exception):  # noqa: N818  (it reports no error)
     """Ctrl-C: the checkpoint is saved, the run can be resumed."""
 
 
@@ -59,11 +59,10 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.config, self.train, self.held_out, self.report = config, train, held_out, report
         self.network = HyperNetwork(DEFAULT_SPEC, train.templates.shape[1], config.generator, config.hidden)  # type: ignore[arg-type]
-        self.network.trunk.to(memory_format=torch.channels_last)  # half as fast again as NCHW, on a CPU
+        self.network.trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # half as fast again as NCHW, on a CPU
         self.loss = VerificationLoss(config.positive_weight)
-        self.average = AveragedModel(
-            self.network, multi_avg_fn=get_ema_multi_avg_fn(config.average), use_buffers=True
-        )
+        ema = get_ema_multi_avg_fn(config.average)  # type: ignore[no-untyped-call]
+        self.average = AveragedModel(self.network, multi_avg_fn=ema, use_buffers=True)
         if compiled:
             self.network.trunk.compile()
         self.sampler = KcsSampler(train.templates, train.identity, config.clusters, config.seed)
@@ -107,8 +106,7 @@ class Trainer:
 
     @property
     def averaged(self) -> HyperNetwork:
-        network: HyperNetwork = self.average.module
-        return network
+        return cast(HyperNetwork, self.average.module)
 
     def _run_stage(self, number: int, first: int, optimiser_state: dict[str, Any] | None) -> None:
         name, steps, rate = self.stages[number]
@@ -165,7 +163,8 @@ class Trainer:
         self, enrol: np.ndarray, queries: np.ndarray, noise: torch.Generator, weights: tuple[float, float, float]
     ) -> Terms:
         users, count = queries.shape
-        x = self._faces(queries.ravel(), noise).unflatten(0, (users, count))  # [U, Q, 3, H, W]
+        x = self._faces(queries.ravel(), noise)
+        x = x.reshape(users, count, *x.shape[1:])  # [U, Q, 3, H, W]
         templates, probes = self.templates[enrol], self.templates[queries]  # [U, D], [U, Q, D]
         theta = self.network(self._noisy(templates, noise))  # [U, P]
         scores = verify_users(self.network.spec, theta, x)

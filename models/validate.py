@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.hypernetwork import HyperNetwork
 from models.faceset import FaceSet
+from models.hypernetwork import HyperNetwork
 from models.verifier import to_input, verify_users
 
 BLOCK = 256

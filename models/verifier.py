@@ -10,6 +10,8 @@ Letters: U users, Q faces per user, N faces, C channels, H = W side in pixels, P
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -67,7 +69,9 @@ class Trunk(nn.Module):
         for layer in self.spec.layers[:-1]:
             if layer.kind == "add":
                 continue
-            conv, norm = self.convs[_key(layer)], self.norms[_key(layer)]
+            conv, norm = cast(nn.Conv2d, self.convs[_key(layer)]), cast(nn.BatchNorm2d, self.norms[_key(layer)])
+            assert norm.running_var is not None
+            assert norm.running_mean is not None
             scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)  # [C]
             parts.append((conv.weight * scale[:, None, None, None]).flatten())
             parts.append(norm.bias - norm.running_mean * scale)
