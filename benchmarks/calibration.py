@@ -24,7 +24,7 @@ REPEATS = 2  # enrolments a person, of different photos: more trials from the sa
 def calibrate(
     path: Path, generator: str, backbone: str, spec: VerifierSpec, training: dict[str, Any], faces: list[Path]
 ) -> dict[str, Any]:
-    """Write PATH's .json for the ONNX file at PATH, its thresholds set on the faces' `val` split. Returns its content."""
+    """Write the .json beside the ONNX file at `path`, thresholds set on the faces' `val` split. Returns its content."""
     network = load_backbone(backbone, threads=2)
     digest = sha256_of(path)
     version = f"{__version__}+{digest[:8]}"

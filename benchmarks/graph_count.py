@@ -19,9 +19,7 @@ def count_onnx(data: bytes) -> Count:
     """Weights and biases of Conv and Gemm nodes, and their multiply-accumulates for one input, by shape inference."""
     graph = shape_inference.infer_shapes(onnx.load_from_string(data), strict_mode=True).graph
     weights = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
-    shapes = {
-        v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in (*graph.value_info, *graph.output)
-    }
+    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in (*graph.value_info, *graph.output)}
     params = macs = 0
     for node in graph.node:
         if node.op_type not in ("Conv", "Gemm"):

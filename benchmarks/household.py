@@ -1,4 +1,4 @@
-"""The household protocol: enrol each person from K photos; their other photos are genuine, everyone else's impostors."""
+"""The household protocol: enrol each person from K photos; their others are genuine, everyone else's impostors."""
 
 from __future__ import annotations
 

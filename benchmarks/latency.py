@@ -53,7 +53,7 @@ def synthetic_frame(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def stage_latencies(bundle: Bundle, runs: int, threads: int) -> dict[str, Timing]:
-    """"detect", "align", and for each installed runtime and precision "verify/…" and "end_to_end/…"."""
+    """ "detect", "align", and for each installed runtime and precision "verify/…" and "end_to_end/…"."""
     frame, landmarks = synthetic_frame()
     detector = FaceDetector(bundle.read(DETECTOR), DEVICE_DETECTION_SIDE_PX, threads)
     side = bundle.spec.input_px

@@ -1,4 +1,4 @@
-"""A process that does what a device does, once, and prints the most memory it held: `python -m benchmarks.memory_probe`."""
+"""Do what a device does, once, and print the most memory held: `python -m benchmarks.memory_probe BUNDLE RUNTIME`."""
 
 from __future__ import annotations
 

@@ -97,7 +97,11 @@ def best_threshold(scores: np.ndarray, same: np.ndarray) -> float:
     order = np.argsort(scores, kind="stable")
     sorted_scores, sorted_same = scores[order].astype(np.float64), same[order]
     # Cutting before position i accepts everything from i on.
-    right = np.concatenate([[0], np.cumsum(~sorted_same)]) + sorted_same.sum() - np.concatenate([[0], np.cumsum(sorted_same)])
+    right = (
+        np.concatenate([[0], np.cumsum(~sorted_same)])
+        + sorted_same.sum()
+        - np.concatenate([[0], np.cumsum(sorted_same)])
+    )
     cut_allowed = np.concatenate([[True], np.diff(sorted_scores) > 0, [True]])
     best = int(np.argmax(np.where(cut_allowed, right, -1)))
     if best == 0:

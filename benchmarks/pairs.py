@@ -53,8 +53,11 @@ def summarise(scores: np.ndarray, pairs: Pairs) -> dict[str, Any]:
         threshold = threshold_at_fmr(impostor, fmr)
         rate = fnmr_at(genuine, threshold)
         result["at_fmr"][name] = {
-            "threshold": threshold, "tmr": 1 - rate.rate, "fmr": asdict(fmr_at(impostor, threshold)), "fnmr": asdict(rate),
-        }  # fmt: skip
+            "threshold": threshold,
+            "tmr": 1 - rate.rate,
+            "fmr": asdict(fmr_at(impostor, threshold)),
+            "fnmr": asdict(rate),
+        }
     return result
 
 

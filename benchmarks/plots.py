@@ -46,7 +46,9 @@ def plot_histogram(scores: Scores, title: str, path: Path) -> None:
     for number, (label, (genuine, impostor)) in enumerate(scores.items()):
         style = ("-", "--", ":")[number % 3]
         for name, values, colour in (("genuine", genuine, "tab:green"), ("impostor", impostor, "tab:red")):
-            axes.hist(values, bins, density=True, histtype="step", linestyle=style, color=colour, label=f"{label}, {name}")
+            axes.hist(
+                values, bins, density=True, histtype="step", linestyle=style, color=colour, label=f"{label}, {name}"
+            )
     axes.set(xlabel="score", ylabel="density", title=title)
     axes.legend()
     _save(plt, figure, path)

@@ -45,7 +45,9 @@ def read_lfw_pairs(path: Path, photos: tuple[str, ...]) -> Pairs:
 def _pair(path: Path, number: int, line: str, index: dict[str, int]) -> tuple[int, int, int]:
     words = line.split("\t") if "\t" in line else line.split()
     if len(words) not in (3, 4):
-        raise InputError(f"{path}: line {number} is not a pair", got=line.strip(), expected="`name i j` or `name i name j`")
+        raise InputError(
+            f"{path}: line {number} is not a pair", got=line.strip(), expected="`name i j` or `name i name j`"
+        )
     names = [(words[0], words[1]), (words[0] if len(words) == 3 else words[2], words[-1])]
     found = []
     for name, photo in names:
