@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,12 +94,20 @@ def detector_bytes() -> bytes:
 
 
 @pytest.fixture(scope="session")
-def bundle(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def bundle(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of the person in the sample photos, enrolled by the command line."""
     folder = tmp_path_factory.mktemp("bundle")
-    command = [sys.executable, "-m", "toolkit", "enroll", "obama", str(photos / "obama.jpg"), str(photos / "obama2.jpg")]
+    command = [
+        sys.executable,
+        "-m",
+        "toolkit",
+        "enroll",
+        "obama",
+        str(photos / "obama.jpg"),
+        str(photos / "obama2.jpg"),
+    ]
     done = subprocess.run(
         command, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    yield folder / "obama.hvb"
+    return folder / "obama.hvb"

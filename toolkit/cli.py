@@ -54,8 +54,7 @@ def _exit_code() -> int:
         code = app(standalone_mode=False)
         return code if isinstance(code, int) else 0
     except TyperException as error:
-        error.show()
-        return error.exit_code
+        return _fail(f"{error.format_message()}; see `toolkit --help`", "UsageError", error.exit_code, None)
     except HyperverifyError as error:
         return _fail(str(error), type(error).__name__, error.exit_code, getattr(error, "reason", None))
     except (KeyboardInterrupt, typer.Abort):

@@ -109,7 +109,7 @@ def _memory(bundle: Path) -> dict[str, int]:
 def _human(r: dict[str, Any]) -> str:
     counted = "the ONNX file agrees" if r["counted_from_onnx"] else "not counted again: onnx is not installed"
     head = [
-        f"{r['params']} parameters, {r['macs'] / 1e6:.2f} M multiply-accumulates = {r['flops'] / 1e6:.2f} MFLOPs ({counted})",
+        f"{r['params']} parameters, {r['macs'] / 1e6:.2f} MMACs = {r['flops'] / 1e6:.2f} MFLOPs ({counted})",
         "files: " + ", ".join(f"{name} {size / 1000:.0f} KB" for name, size in r["file_bytes"].items()),
         "peak memory: " + ", ".join(f"{name} {size / 1e6:.0f} MB" for name, size in r["peak_memory_bytes"].items()),
         f"{r['device']['processor']}, {r['threads']} thread",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def enroll(
     name: Annotated[str, typer.Argument(help="Whose photos these are; the bundle is NAME.hvb.", show_default=False)],
     photos: Annotated[list[str], typer.Argument(help="Photo files, folders or patterns.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="Folder to put the bundle in.")] = Path("."),
+    out: Annotated[Path, typer.Option(help="Folder to put the bundle in.")] = Path(),
     replace: Annotated[bool, typer.Option("--replace", help="Replace an existing bundle of that name.")] = False,
     generator: GeneratorFile = None,
     backbone: Annotated[Path | None, typer.Option(help="The backbone's file; default: found by itself.")] = None,
@@ -63,8 +63,10 @@ def enroll(
     emit(
         result,
         json,
-        lambda: f"{path}: {enrolment.accepted} of {len(files)} photos used, {h.info.spec.params} parameters, "
-        f"{h.info.spec.flops / 1e6:.2f} MFLOPs",
+        lambda: (
+            f"{path}: {enrolment.accepted} of {len(files)} photos used, {h.info.spec.params} parameters, "
+            f"{h.info.spec.flops / 1e6:.2f} MFLOPs"
+        ),
     )
 
 

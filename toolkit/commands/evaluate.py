@@ -151,7 +151,8 @@ def _pairs_table(result: dict[str, Any]) -> str:
         fnmr = [_percent(r["at_fmr"][n]["fnmr"]) if n in r["at_fmr"] else "–" for n in ("fmr1e-2", "fmr1e-3")]
         rows.append((side, accuracy, f"{r['eer']:.2%}", *fnmr))
     counts = result["one_sided"]
-    head = f"{result['precision']} files in {result['runtime']}, {counts['genuine_pairs']} genuine and {counts['impostor_pairs']} impostor pairs"
+    trials = f"{counts['genuine_pairs']} genuine and {counts['impostor_pairs']} impostor pairs"
+    head = f"{result['precision']} files in {result['runtime']}, {trials}"
     return head + "\n" + table(rows, ("", "accuracy", "EER", "FNMR at FMR 1e-2", "FNMR at FMR 1e-3"))
 
 

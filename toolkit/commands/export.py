@@ -22,7 +22,9 @@ FORMATS = {
 def export(
     bundle: Bundle,
     format_: Annotated[str, typer.Option("--format", "-f", help=", ".join(FORMATS))] = "tflite-int8",
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write; default: the bundle's name for it.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="File to write; default: the bundle's name for it.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Write one format from a bundle, again from its weights; the bytes equal those in the bundle.

@@ -26,10 +26,8 @@ def list_models(json: Json = False) -> None:
             where, problem = "", str(error)
         rows.append({"name": model.name, "file": model.file, "path": where or None, "problem": problem,
                      "sha256": model.sha256, "licence": model.licence})  # fmt: skip
-    emit(
-        {"models": rows}, json,
-        lambda: table([(r["name"], r["licence"], r["path"] or r["problem"]) for r in rows], ("model", "licence", "where")),
-    )  # fmt: skip
+    lines = [(r["name"], r["licence"], r["path"] or r["problem"]) for r in rows]
+    emit({"models": rows}, json, lambda: table(lines, ("model", "licence", "where")))
 
 
 @app.command()

@@ -26,7 +26,8 @@ def run(
     ] = 0,
     once: Annotated[bool, typer.Option("--once", help="Stop at the first decision; it is the exit code.")] = False,
     timeout: Annotated[
-        float, typer.Option(min=0, help="Give up after so many seconds without a decision (of the video's time); 0: never.")
+        float,
+        typer.Option(min=0, help="Give up after so many seconds without a decision (of the video's time); 0: never."),
     ] = 0.0,
     runtime: RuntimeName = "auto",
     precision: Precision = "int8",
@@ -55,7 +56,9 @@ def run(
             if once:
                 raise typer.Exit(EXIT_ACCEPTED if decision.accepted else EXIT_REJECTED)
     if once or not count:
-        raise FaceError("no_decision", f"{source} ended without a decision", do="check the picture with `toolkit verify`")
+        raise FaceError(
+            "no_decision", f"{source} ended without a decision", do="check the picture with `toolkit verify`"
+        )
     note(f"{source}: {count} decisions, {accepted} accepted")
 
 
@@ -108,4 +111,3 @@ def _tell(name: str, frame: Frame, decision: Decision, as_json: bool) -> None:
     word = "accepted" if decision.accepted else "rejected"
     where_text = frame.name or f"{decision.time_s:.2f} s"
     print(f"{where_text}  {name}: {word}  score {decision.score:+.3f} over {decision.frames} frames", flush=True)
-

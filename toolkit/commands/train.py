@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +10,7 @@ import typer
 from toolkit.commands.options import Json, Threads
 from toolkit.errors import EXIT_INTERRUPTED, MissingError, UsageError
 from toolkit.output import emit, note
+from toolkit.progress import StepLine
 
 if TYPE_CHECKING:
     from models.config import TrainConfig
@@ -23,7 +22,7 @@ def train(
     config: Annotated[Path, typer.Option(help="The configuration, a TOML file.")] = Path("configs/default.toml"),
     data: Annotated[
         Path, typer.Option(envvar="HYPERVERIFY_DATA", help="The folder that the configuration's names are in.")
-    ] = Path("."),
+    ] = Path(),
     out: Annotated[Path, typer.Option(help="Folder of the run: checkpoint, log, generator.")] = Path("run"),
     start: Annotated[
         Path | None, typer.Option(help="Begin with the network of another run: its checkpoint.pt.")
@@ -44,9 +43,7 @@ def train(
 
         from models.training import Interrupted
     except ImportError as error:
-        raise MissingError(
-            f"training needs {error.name}", do="run `pip install 'hyperverify[train]'`"
-        ) from error
+        raise MissingError(f"training needs {error.name}", do="run `pip install 'hyperverify[train]'`") from error
     from models.backbone import load_backbone
     from models.config import read_config
     from models.faceset import load_faces
@@ -83,7 +80,7 @@ def _input_px() -> int:
 def _trainer(settings: TrainConfig, faces: FaceSet, held_out: FaceSet, out: Path, compiled: bool) -> Trainer:
     from models.training import Trainer
 
-    return Trainer(settings, faces, held_out, out, _reporter(), compiled)
+    return Trainer(settings, faces, held_out, out, StepLine(), compiled)
 
 
 def _finish(trainer: Trainer, paths: list[Path], config: str, validation: dict[str, Any], out: Path) -> dict[str, Any]:
@@ -104,29 +101,3 @@ def _finish(trainer: Trainer, paths: list[Path], config: str, validation: dict[s
     }
     write_atomically(out / "h.onnx", write_generator(trainer.averaged), mode=0o644)
     return calibrate(out / "h.onnx", settings.generator, settings.backbone, trainer.network.spec, training, paths)
-
-
-def _reporter() -> Callable[[str, int, int, dict[str, float]], None]:
-    """A progress line on stderr with the time left: rewritten on a terminal, every half minute in a log."""
-    import sys
-
-    state = {"first": time.monotonic(), "first_step": 0, "shown": 0.0, "stage": ""}
-
-    def report(stage: str, step: int, steps: int, values: dict[str, float]) -> None:
-        now = time.monotonic()
-        text = " ".join(f"{key} {value:.4f}" for key, value in values.items())
-        if not steps:
-            note(f"\n{stage} at step {step}: {text}")
-            return
-        if stage != state["stage"]:
-            state.update(stage=stage, first=now, first_step=step)
-        live = sys.stderr.isatty()
-        if now - float(state["shown"]) < (0.5 if live else 30):
-            return
-        state["shown"] = now
-        done = step - int(state["first_step"])
-        left = (now - float(state["first"])) / done * (steps - step) if done else 0.0
-        line = f"{stage} {step}/{steps}, {left / 60:.0f} min left: {text}"
-        print(f"\r{line}" if live else line, end="" if live else "\n", file=sys.stderr, flush=True)
-
-    return report

@@ -1,0 +1,29 @@
+"""Make a bundle, faces and the integer reference's scores for `check.py`: run with the workstation's Python."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from export.bundle import BundleContent, write_bundle
+from export.integer import IntegerVerifier
+from models.files import find_model
+from models.fold import detector_file
+from models.generator import Generator
+
+folder = Path(sys.argv[1])
+h = Generator()
+template = np.random.default_rng(7).standard_normal((1, 128)).astype(np.float32)
+theta = h.weights(template / np.linalg.norm(template))[0]
+rng = np.random.default_rng(3)
+faces = np.stack([cv2.resize(rng.integers(0, 256, (9, 9, 3), np.uint8), (64, 64)) for _ in range(32)])
+points = {name: vars(point) for name, point in h.info.points_for(1)[1].items()}
+detector = detector_file(find_model("yunet"))
+content = BundleContent("test", h.info.spec, theta, {"version": h.info.version}, 1, points, 1, detector, {})
+write_bundle(content, folder / "test.hvb", replace=True)
+np.save(folder / "faces.npy", faces)
+(folder / "expected.json").write_text(json.dumps(IntegerVerifier(h.info.spec, theta).scores(faces).tolist()))
