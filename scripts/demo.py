@@ -58,7 +58,9 @@ def contact_sheet(decisions: list[dict[str, Any]], path: Path) -> None:
         picture = cv2.imread(row["file"])
         tile = np.full((300, 240, 3), 255, np.uint8)
         height = min(260, round(picture.shape[0] * 232 / picture.shape[1]))
-        tile[4 : 4 + height, 4:236] = cv2.resize(picture, (232, round(picture.shape[0] * 232 / picture.shape[1])))[:height]
+        tile[4 : 4 + height, 4:236] = cv2.resize(picture, (232, round(picture.shape[0] * 232 / picture.shape[1])))[
+            :height
+        ]
         colour = GENUINE if row["decision"] == "accepted" else IMPOSTOR
         cv2.rectangle(tile, (1, 1), (238, 298), colour, 3)
         text = f"{row['name']}? {row['decision']} {row['score']:+.2f}"

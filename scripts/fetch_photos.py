@@ -1,6 +1,6 @@
 """Get sample photos of two people from the source package `face_recognition` 1.3.0 on PyPI, through pip.
 
-    python scripts/fetch_photos.py FOLDER
+python scripts/fetch_photos.py FOLDER
 """
 
 from __future__ import annotations
