@@ -43,10 +43,15 @@ def enrolment_sets(identity: np.ndarray, photos: int, repeats: int) -> list[tupl
     return sets
 
 
+def can_enrol(faces: FaceSet, photos: int) -> bool:
+    """Whether two people have more than `photos` photos: one alone has no impostors."""
+    return len(enrolment_sets(faces.identity, photos, 1)) >= 2
+
+
 def household_trials(faces: FaceSet, h: Generator, scorer: FileScorer, photos: int, repeats: int = 1) -> Trials:
     """Run the protocol. Faces of unknown people are left out. Raises InputError when nobody has enough photos."""
     sets = enrolment_sets(faces.identity, photos, repeats)
-    if len({person for person, _ in sets}) < 2:
+    if not can_enrol(faces, photos):
         raise InputError(
             f"enrolling from {photos} photos needs two people with more than {photos}", do="use a larger set"
         )
@@ -112,6 +117,8 @@ def operating_points(trials: Trials) -> dict[str, OperatingPoint]:
     """Thresholds at the named FMRs, with the trials they were set on."""
     points = {}
     for name, fmr in NAMED_FMRS.items():
+        if fmr * len(trials.impostor) < 1:
+            continue  # fewer trials than one expected error: no such rate can be stated
         threshold = threshold_at_fmr(trials.impostor, fmr)
         false, miss = fmr_at(trials.impostor, threshold), fnmr_at(trials.genuine, threshold)
         points[name] = OperatingPoint(

@@ -55,8 +55,8 @@ def fnmr_at(genuine: np.ndarray, threshold: float) -> Rate:
 
 
 def error_curve(genuine: np.ndarray, impostor: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(thresholds, FMR, FNMR) at every distinct score, rising thresholds: all points of the DET curve."""
-    thresholds = np.unique(np.concatenate([genuine, impostor]))
+    """(thresholds, FMR, FNMR) at every distinct score and beyond the last, rising: all points of the DET curve."""
+    thresholds = np.append(np.unique(np.concatenate([genuine, impostor])), np.inf)
     genuine, impostor = np.sort(genuine), np.sort(impostor)
     fnmr = np.searchsorted(genuine, thresholds, "left") / len(genuine)
     fmr = 1 - np.searchsorted(impostor, thresholds, "left") / len(impostor)

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.metrics import error_curve
+from toolkit.atomic import write_atomically
 from toolkit.errors import MissingError
 
 Scores = dict[str, tuple[np.ndarray, np.ndarray]]  # label → genuine, impostor
 
 
-def _figure() -> tuple[Any, Any, Any]:
+def check_plotting(folder: Path) -> None:
+    """Raises MissingError or OSError before any work is done whose plots could not be drawn."""
+    _matplotlib()
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _matplotlib() -> Any:
     try:
         import matplotlib
     except ImportError as error:
@@ -21,6 +29,11 @@ def _figure() -> tuple[Any, Any, Any]:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
+    return plt
+
+
+def _figure() -> tuple[Any, Any, Any]:
+    plt = _matplotlib()
     figure, axes = plt.subplots(figsize=(6.4, 4.8), dpi=120)
     return plt, figure, axes
 
@@ -56,6 +69,6 @@ def plot_histogram(scores: Scores, title: str, path: Path) -> None:
 
 def _save(plt: Any, figure: Any, path: Path) -> None:
     figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Software": None})
+    save = partial(figure.savefig, format="png", metadata={"Software": None})
+    write_atomically(path, save, mode=0o644)
     plt.close(figure)

@@ -30,7 +30,7 @@ def read_lfw_pairs(path: Path, photos: tuple[str, ...]) -> Pairs:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not a readable pair list", got=error) from error
     header = lines[0].split() if lines else []
-    if not header or len(header) > 2 or not all(word.isdecimal() for word in header):
+    if not header or len(header) > 2 or not all(word.isdecimal() and int(word) > 0 for word in header):
         raise InputError(f"{path}: line 1 is not a header", expected="`folds pairs` or `pairs`")
     per_fold = 2 * int(header[-1])
     folds = int(header[0]) if len(header) == 2 else 1

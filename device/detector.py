@@ -16,6 +16,11 @@ STRIDES = (8, 16, 32)
 MIN_SCORE = 0.6  # YuNet's demo asks for 0.9; doors have worse light, and the quality gate follows
 MAX_OVERLAP = 0.3  # intersection over union above which the weaker of two boxes is dropped, as in OpenCV
 
+# A face at arm's length or at a door is large, and time is short. Photographs show faces small and large; YuNet finds
+# close-ups better in a smaller picture.
+CAMERA_SIDES_PX = (320,)
+PHOTO_SIDES_PX = (640, 320, 160)
+
 Forward = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
@@ -41,19 +46,21 @@ class Face:
 
 
 class FaceDetector:
-    """Finds faces whose longer image side was scaled to `long_side_px` (never enlarged)."""
+    """Finds faces. The longer side is scaled to each of `long_sides_px` (never enlarged) until one shows any."""
 
-    def __init__(self, model: bytes, long_side_px: int = 320, threads: int = 1):
-        """Raises MissingError when neither ONNX Runtime nor OpenCV can run the file."""
-        self.long_side_px = long_side_px
+    def __init__(self, model: bytes, long_sides_px: tuple[int, ...] = CAMERA_SIDES_PX, threads: int = 1):
+        self.long_sides_px = long_sides_px
         self._forward = _onnxruntime(model, threads) or _opencv(model)
 
     def detect(self, rgb: np.ndarray) -> list[Face]:
         """Faces in uint8 RGB [H, W, 3], largest first."""
+        return next((faces for side in self.long_sides_px if (faces := self._detect_at(rgb, side))), [])
+
+    def _detect_at(self, rgb: np.ndarray, long_side_px: int) -> list[Face]:
         import cv2
 
         height, width = rgb.shape[:2]
-        scale = min(1.0, self.long_side_px / max(height, width))
+        scale = min(1.0, long_side_px / max(height, width))
         small = rgb
         if scale < 1:
             size = (max(1, round(width * scale)), max(1, round(height * scale)))

@@ -9,6 +9,7 @@ import numpy as np
 
 from toolkit.errors import InputError
 
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 MAX_PIXELS = 40_000_000  # a decoded 40-megapixel photo takes 120 MB; beyond that a small device starts to swap
 
 # OpenCV reads its own limit once, before its first decode; a larger header is refused before any memory is taken.
@@ -16,8 +17,17 @@ os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
 
 
 def _is_truncated_jpeg(data: bytes) -> bool:
-    """True when no end-of-image marker follows the last start of scan: OpenCV would fill the rest with grey."""
-    return data[:2] == b"\xff\xd8" and data.find(b"\xff\xd9", data.rfind(b"\xff\xda")) < 0
+    """True when the end-of-image marker is missing: OpenCV would fill the rest with grey and say nothing.
+
+    Segments are walked up to the first scan, so that a thumbnail's end inside the EXIF block does not count, nor do
+    bytes that phones append behind the picture.
+    """
+    if data[:2] != b"\xff\xd8":
+        return False
+    at = 2
+    while data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] != b"\xda":
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return data.find(b"\xff\xd9", at) < 0
 
 
 def decode_image(data: bytes, name: str) -> np.ndarray:

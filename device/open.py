@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from device.detector import FaceDetector
+from device.detector import CAMERA_SIDES_PX, FaceDetector
 from device.pipeline import Pipeline
 from device.runtimes import choose_runtime, open_verifier
 from export.manifest import DETECTOR, Bundle
 from toolkit.errors import MissingError
-
-DEVICE_DETECTION_SIDE_PX = 320  # a face at arm's length or a door's distance is large; 2.5 ms on a desktop core
 
 
 @contextmanager
@@ -20,7 +18,7 @@ def open_pipeline(
     runtime: str,
     precision: str,
     threads: int = 1,
-    detection_side_px: int = DEVICE_DETECTION_SIDE_PX,
+    detection_sides_px: tuple[int, ...] = CAMERA_SIDES_PX,
 ) -> Iterator[Pipeline]:
     """Detector and verifier of a bundle. Raises UsageError, MissingError, ArtifactError before any picture is read."""
     choose_runtime(runtime)
@@ -30,6 +28,6 @@ def open_pipeline(
         raise MissingError(
             "OpenCV is not installed", do="run `pip install 'hyperverify[litert]'` or `'hyperverify[onnxruntime]'`"
         ) from error
-    detector = FaceDetector(bundle.read(DETECTOR), detection_side_px, threads)
+    detector = FaceDetector(bundle.read(DETECTOR), detection_sides_px, threads)
     with open_verifier(bundle, runtime, precision, threads) as verifier:
         yield Pipeline(detector, verifier, bundle.spec.input_px)

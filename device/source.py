@@ -15,10 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from device.image import read_image
+from device.image import IMAGE_SUFFIXES, read_image
 from toolkit.errors import InputError, MissingError, UsageError
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
 @dataclass(frozen=True)
@@ -140,6 +138,7 @@ def open_source(where: str) -> Source:
         return FolderSource(path)
     if path.is_file():
         return VideoSource(path)
-    if where.isdecimal():
-        return CameraSource(int(where))
+    index = where.removeprefix("/dev/video")
+    if index.isdecimal() and len(index) <= 3:
+        return CameraSource(int(index))
     raise UsageError(f"no such source: {where}", expected="a camera index, a video file or a folder of photos")

@@ -7,7 +7,6 @@ on the clock, the host or a path: the same photos give the same bytes.
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,7 @@ import numpy as np
 from export.manifest import DETECTOR, MANIFEST, MODELS, manifest_bytes
 from models.spec import VerifierSpec
 from toolkit.atomic import folder_atomically, write_atomically
-from toolkit.errors import MissingError, UsageError
-
-NAME = re.compile(r"[\w][\w .-]{0,63}")
+from toolkit.errors import MissingError
 
 
 @dataclass(frozen=True)
@@ -35,15 +32,6 @@ class BundleContent:
     operating_points_photos: int  # enrolment photos these operating points were set with
     detector: bytes
     detector_origin: dict[str, str]  # name, sha256 of the official file, licence
-
-
-def check_name(name: str) -> str:
-    """A name that is a safe file name everywhere. Raises UsageError."""
-    if not NAME.fullmatch(name) or name.strip(" .") != name:
-        raise UsageError(
-            "this name cannot be used", got=repr(name), expected="letters, digits, space, dot, dash, at most 64"
-        )
-    return name
 
 
 def write_model(spec: VerifierSpec, theta: np.ndarray, kind: str, precision: str) -> bytes:

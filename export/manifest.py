@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,18 @@ MODELS = {
     ("tflite", "int8"): "model.int8.tflite",
 }
 FILES = (*MODELS.values(), DETECTOR)
+
+
+NAME = re.compile(r"[\w][\w .-]{0,63}")
+
+
+def check_name(name: str) -> str:
+    """A name that is a safe file name everywhere. Raises UsageError."""
+    if not NAME.fullmatch(name) or name.strip(" .") != name:
+        raise UsageError(
+            "this name cannot be used", got=repr(name), expected="letters, digits, space, dot, dash, at most 64"
+        )
+    return name
 
 
 @dataclass(frozen=True)
@@ -88,14 +101,14 @@ def _check(manifest: dict[str, Any], file: Path) -> VerifierSpec:
         spec = VerifierSpec.from_dict(manifest["spec"])
         points, files = manifest["operating_points"], manifest["files"]
         sound = (
-            isinstance(manifest["name"], str)
+            check_name(manifest["name"]) == manifest["name"]
             and isinstance(files, dict)
             and bool(points)
             and all(isinstance(float(p["threshold"]), float) for p in points.values())
             and all(name in FILES and isinstance(entry["sha256"], str) for name, entry in files.items())
             and manifest["spec_hash"] == spec.hash
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
         raise ArtifactError(
             f"{file} is damaged", got=f"{type(error).__name__}: {error}", do="copy the bundle again"
         ) from error

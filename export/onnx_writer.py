@@ -185,13 +185,3 @@ def write_onnx(spec: VerifierSpec, theta: np.ndarray, precision: str = "fp32") -
     real = _Float(spec, theta)
     real.build()
     return real.model(TensorProto.FLOAT, "fp32")
-
-
-def read_theta(data: bytes, spec: VerifierSpec) -> np.ndarray:
-    """θ float32 [P] back from an fp32 file that `write_onnx` wrote. Raises ArtifactError."""
-    try:
-        tensors = {t.name: numpy_helper.to_array(t) for t in onnx.load_from_string(data).graph.initializer}
-        parts = [tensors[slot.name].reshape(-1) for slot in spec.slots.values()]
-    except Exception as error:  # protobuf's DecodeError and KeyError alike mean: not our file
-        raise ArtifactError("this is not a verifier's fp32 ONNX file", got=str(error)) from error
-    return np.concatenate(parts).astype(np.float32)

@@ -13,10 +13,9 @@ from typing import Protocol
 
 import numpy as np
 
+from device.alignment import CROP_PX
 from models.files import MODEL_FILES, find_model
 from toolkit.errors import MissingError, UsageError
-
-CROP_PX = 112  # side of the aligned crop every backbone takes
 
 
 class Backbone(Protocol):

@@ -49,6 +49,11 @@ class TrainConfig:
             (self.generator not in ("head", "film", "full"), "generator", self.generator, "head, film or full"),
             (self.backbone not in ("sface", "dlib"), "backbone", self.backbone, "sface or dlib"),
             (not self.faces, "faces", "none", "at least one Parquet file or folder"),
+            (self.seed < 0, "seed", self.seed, "0 or more"),
+            (self.clusters < 1, "clusters", self.clusters, "at least 1"),
+            (self.hidden < 1, "hidden", self.hidden, "at least 1"),
+            (min(self.users, self.genuine, self.impostors) < 1, "users, genuine or impostors",
+             (self.users, self.genuine, self.impostors), "at least 1 each"),
             (self.batch < 8, "batch", self.batch, "at least 8"),
             (self.shared_epochs < 0, "shared_epochs", self.shared_epochs, "0 (with --start) or more"),
             (not 0 <= self.average < 1, "average", self.average, "0 ≤ average < 1"),
@@ -73,8 +78,8 @@ def read_config(path: Path) -> TrainConfig:
     """Read a TOML file. Raises UsageError for an unknown key (naming the nearest) or a wrong type."""
     try:
         data: dict[str, Any] = tomllib.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise UsageError(f"no such configuration: {path}") from error
+    except OSError as error:
+        raise UsageError(f"no such configuration: {path}", got=error.strerror) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not TOML", got=str(error)) from error
     known = {f.name: f for f in fields(TrainConfig)}

@@ -9,19 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from device.alignment import align
-from device.detector import FaceDetector
-from device.image import read_image
+from device.detector import PHOTO_SIDES_PX, FaceDetector
+from device.image import IMAGE_SUFFIXES, read_image
 from device.quality import ADVICE, QualityLimits, assess, choose_face
 from models.backbone import Backbone
 from models.generator import fuse_templates
 from toolkit.errors import FaceError, InputError, UsageError
 
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 # SFace's authors accept two photos as one person above a cosine of 0.363; photos of one person years apart fall
 # below, so one enrolment asks for a little less, of the most typical photo only.
 SAME_PERSON_COSINE = 0.30
-# Faces fill enrolment photos to very different degrees; YuNet finds close-ups better in a smaller picture.
-DETECTION_SIDES_PX = (640, 320, 160)
 
 
 @dataclass(frozen=True)
@@ -52,16 +49,20 @@ def find_photos(arguments: list[str]) -> list[Path]:
     for argument in arguments:
         path = Path(argument)
         if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in PHOTO_SUFFIXES)
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
             if not inside:
-                raise InputError(f"the folder {path} holds no photos", expected=", ".join(PHOTO_SUFFIXES))
+                raise InputError(f"the folder {path} holds no photos", expected=", ".join(IMAGE_SUFFIXES))
             files += inside
         elif any(c in argument for c in "*?[") and not path.exists():
             base = Path(path.anchor) if path.is_absolute() else Path()
-            matches = sorted(base.glob(str(path.relative_to(path.anchor) if path.is_absolute() else path)))
+            pattern = str(path.relative_to(path.anchor) if path.is_absolute() else path)
+            try:
+                matches = sorted(base.glob(pattern))
+            except ValueError as error:
+                raise UsageError(f"{argument} is not a pattern", got=error) from error
             if not matches:
                 raise InputError(f"no file matches {argument}")
-            files += [p for p in matches if p.suffix.lower() in PHOTO_SUFFIXES]
+            files += [p for p in matches if p.suffix.lower() in IMAGE_SUFFIXES]
         else:
             files.append(path)
     if not files:
@@ -73,7 +74,7 @@ class Enroller:
     """Holds detector and backbone for any number of enrolments."""
 
     def __init__(self, detector: bytes, backbone: Backbone, limits: QualityLimits | None = None):
-        self._detectors = [FaceDetector(detector, side) for side in DETECTION_SIDES_PX]
+        self._detector = FaceDetector(detector, PHOTO_SIDES_PX)
         self._backbone, self._limits = backbone, limits or QualityLimits()
 
     def enrol(self, files: Iterable[Path]) -> Enrolment:
@@ -96,8 +97,7 @@ class Enroller:
 
     def _crop(self, rgb: np.ndarray) -> np.ndarray:
         """The aligned crop of the only face, or FaceError."""
-        faces = next((found for d in self._detectors if (found := d.detect(rgb))), [])
-        face, reason = choose_face(faces, self._limits, alone=True)
+        face, reason = choose_face(self._detector.detect(rgb), self._limits, alone=True)
         if face is None:
             raise FaceError(reason, ADVICE[reason])
         crop = align(rgb, face.landmarks)

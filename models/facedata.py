@@ -15,15 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from device.alignment import shrink
-from device.image import decode_image
-from models.backbone import CROP_PX, Backbone
+from device.alignment import CROP_PX, shrink
+from device.image import IMAGE_SUFFIXES, decode_image
+from models.backbone import Backbone
 from models.files import sha256_of
 from toolkit.atomic import write_atomically
 from toolkit.errors import InputError, MissingError, UsageError
 from toolkit.progress import track
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
 @dataclass(frozen=True)
@@ -73,6 +71,7 @@ def read_faces(path: Path) -> FaceFile:
             got=table.column_names,
             expected="image, identity and optionally split and file",
         )
+    _check_types(path, table)
     count = table.num_rows
 
     def column(name: str, default: str) -> list[str]:
@@ -83,6 +82,15 @@ def read_faces(path: Path) -> FaceFile:
     return FaceFile(
         path, table["image"].to_pylist(), column("identity", ""), names, column("split", ""), sha256_of(path)
     )
+
+
+def _check_types(path: Path, table: Any) -> None:
+    """Raises InputError for columns that would be misread."""
+    wanted = {"image": ("binary", "large_binary"), "identity": (strings := ("string", "large_string"))}
+    for name, types in {**wanted, "file": strings, "split": strings}.items():
+        if name in table.column_names and str(table.schema.field(name).type) not in types:
+            found = table.schema.field(name).type
+            raise InputError(f"{path}: the column {name} has another type", got=found, expected=types[0])
 
 
 def _read_table(path: Path) -> Any:

@@ -51,6 +51,19 @@ def load_faces(paths: list[Path], split: str, side_px: int, backbone: Backbone) 
     return FaceSet(np.concatenate(pixels), np.concatenate(templates), identity, tuple(names), tuple(known))
 
 
+# Two photos whose templates are this close may show one person: SFace's authors decide at 0.363, relatives and
+# look-alikes reach a little more.
+LOOKALIKE_COSINE = 0.5
+
+
+def without_lookalikes(faces: FaceSet, held_out: FaceSet) -> FaceSet:
+    """Leave out faces of unknown people that may be somebody of the held-out set, which then stays unseen."""
+    nearest = np.concatenate([(block @ held_out.templates.T).max(1) for block in np.array_split(faces.templates, 64)])
+    keep = (faces.identity >= 0) | (nearest <= LOOKALIKE_COSINE)
+    names = tuple(name for name, kept in zip(faces.names, keep, strict=True) if kept)
+    return FaceSet(faces.pixels[keep], faces.templates[keep], faces.identity[keep], names, faces.people)
+
+
 def _subset(faces: FaceFile, rows: list[int]) -> FaceFile:
     columns: dict[str, Any] = {
         name: [getattr(faces, name)[i] for i in rows] for name in ("images", "identities", "names", "splits")

@@ -47,11 +47,15 @@ class GeneratorInfo:
     operating_points: dict[int, dict[str, OperatingPoint]]  # by number of enrolment photos
 
     def points_for(self, photos: int) -> tuple[int, dict[str, OperatingPoint]]:
-        """The operating points set with the largest number of enrolment photos that is not above `photos`."""
-        fitting = [n for n in self.operating_points if n <= photos]
-        if not fitting:
-            raise ArtifactError("the generator has no operating points", do="calibrate it with `toolkit train`")
-        return max(fitting), self.operating_points[max(fitting)]
+        """The operating points set with the next larger number of enrolment photos, whose thresholds are the stricter.
+
+        Beyond the largest number, those of the largest.
+        """
+        if not self.operating_points:
+            raise ArtifactError("the generator has no operating points", do="let `toolkit train` end, which sets them")
+        larger = [n for n in self.operating_points if n >= photos]
+        number = min(larger) if larger else max(self.operating_points)
+        return number, self.operating_points[number]
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -71,7 +75,7 @@ class GeneratorInfo:
     @classmethod
     def from_dict(cls, data: dict[str, Any], origin: str) -> GeneratorInfo:
         """Raises ArtifactError for a newer schema or a damaged file."""
-        version = data.get("schema_version")
+        version = data.get("schema_version") if isinstance(data, dict) else None
         if version != SCHEMA_VERSION:
             raise ArtifactError(
                 f"{origin} has another schema", got=version, expected=SCHEMA_VERSION, do="update hyperverify"

@@ -55,19 +55,16 @@ def weight_scale(spec: VerifierSpec) -> np.ndarray:
 class HyperNetwork(nn.Module):
     """Trunk, head generator and, for `film` and `full`, the generators of the trunk's personal part."""
 
-    channel: Tensor
-    is_bias: Tensor
-    scale: Tensor
-
     def __init__(self, spec: VerifierSpec, template_dim: int, generator: Generator = "head", hidden: int = 96):
         super().__init__()
         self.spec, self.template_dim, self.generator = spec, template_dim, generator
         self.trunk = Trunk(spec)
         self.head = nn.Linear(template_dim, spec.head.in_channels + 1)  # weights of the score layer, and its bias
         channel, is_bias = channel_table(spec)
-        self.register_buffer("channel", torch.from_numpy(channel), persistent=False)
-        self.register_buffer("is_bias", torch.from_numpy(is_bias), persistent=False)
-        self.register_buffer("scale", torch.from_numpy(weight_scale(spec)), persistent=False)
+        # Constants, kept out of the buffers: a moving average of the weights averages buffers too, and would truncate
+        # an averaged index.
+        self.channel, self.is_bias = torch.from_numpy(channel), torch.from_numpy(is_bias)
+        self.scale = torch.from_numpy(weight_scale(spec))
         if generator != "head":
             channels = int(channel.max()) + 1
             self.embed = nn.Linear(template_dim, hidden)

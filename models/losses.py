@@ -66,10 +66,9 @@ class VerificationLoss(nn.Module):
 def same_person(a: Tensor, b: Tensor, a_row: Tensor, b_row: Tensor) -> Tensor:
     """1 genuine, 0 impostor, -1 unknown [U, N], from identity numbers (-1 = unknown) and row numbers of the faces.
 
-    Two unknown faces may be one person; an unknown face and a known person are taken for two, and a face and itself
-    are one.
+    An unknown face may be anyone, also somebody who is known from other photos; a face and itself are one person.
     """
     equal = a[:, None] == b[None, :]
-    unknown = (a[:, None] < 0) & (b[None, :] < 0)
+    unknown = (a[:, None] < 0) | (b[None, :] < 0)
     label = torch.where(unknown, -1.0, equal.float())
     return torch.where(a_row[:, None] == b_row[None, :], 1.0, label)

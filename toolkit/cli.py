@@ -54,16 +54,18 @@ def _exit_code() -> int:
         code = app(standalone_mode=False)
         return code if isinstance(code, int) else 0
     except TyperException as error:
-        return _fail(f"{error.format_message()}; see `toolkit --help`", "UsageError", error.exit_code, None)
+        message = error.format_message()
+        if message.startswith("Usage:"):  # called without any argument
+            print(message)
+            return error.exit_code
+        return _fail(f"{message}; see `toolkit --help`", "UsageError", error.exit_code, None)
     except HyperverifyError as error:
         return _fail(str(error), type(error).__name__, error.exit_code, getattr(error, "reason", None))
     except (KeyboardInterrupt, typer.Abort):
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # The reader of stdout went away (`toolkit … | head`): not our error, but nothing more can be printed.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except OSError as error:
+        return _fail(f"{error.filename or 'input or output'}: {error.strerror or error}", "OSError", 2, None)
     except Exception as error:
         if os.environ.get("HYPERVERIFY_DEBUG"):
             raise
@@ -75,5 +77,5 @@ def _fail(message: str, kind: str, code: int, reason: str | None) -> int:
     print(f"error: {message}", file=sys.stderr)
     if "--json" in sys.argv:
         detail = {"type": kind, "message": message, "exit_code": code, "reason": reason}
-        print(json.dumps({"schema_version": SCHEMA_VERSION, "error": detail}, indent=2))
+        print(json.dumps({"schema_version": SCHEMA_VERSION, "error": detail}))
     return code

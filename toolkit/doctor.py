@@ -92,11 +92,18 @@ def _runtimes() -> list[Check]:
     checks = []
     for name, (*_, package, extra) in RUNTIMES.items():
         if name in present:
-            checks.append(Check(f"runtime {name}", "ok", importlib.metadata.version(package)))
+            checks.append(Check(f"runtime {name}", "ok", _version(package)))
         else:
             status = "optional" if present else "failed"
             checks.append(Check(f"runtime {name}", status, "not installed", f"pip install 'hyperverify[{extra}]'"))
     return checks
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "installed under another distribution's name"
 
 
 def _cameras() -> Check:

@@ -29,10 +29,10 @@ def test_curve_equals_scikit_learn(genuine: np.ndarray, impostor: np.ndarray) ->
     thresholds, fmr, fnmr = error_curve(genuine, impostor)
     labels = np.r_[np.ones(len(genuine)), np.zeros(len(impostor))]
     false, true, cuts = roc_curve(labels, np.r_[genuine, impostor], drop_intermediate=False)
-    order = np.argsort(cuts[1:])
-    np.testing.assert_array_equal(thresholds, cuts[1:][order])
-    np.testing.assert_allclose(fmr, false[1:][order], atol=1e-12)
-    np.testing.assert_allclose(1 - fnmr, true[1:][order], atol=1e-12)
+    order = np.argsort(cuts)
+    np.testing.assert_array_equal(thresholds, cuts[order])
+    np.testing.assert_allclose(fmr, false[order], atol=1e-12)
+    np.testing.assert_allclose(1 - fnmr, true[order], atol=1e-12)
 
 
 @given(impostor=scores, fmr=st.sampled_from([0.0, 0.01, 0.1, 0.5]))
@@ -69,6 +69,7 @@ def test_equal_error_rate_of_normal_scores() -> None:
     assert equal_error_rate(genuine, impostor) == pytest.approx(0.158655, abs=2e-3)  # the normal tail beyond one
     assert equal_error_rate(np.array([2.0, 3.0]), np.array([0.0, 1.0])) == 0
     assert equal_error_rate(np.array([0.0, 1.0]), np.array([2.0, 3.0])) == 1
+    assert equal_error_rate(np.array([4.0, 5.0]), np.array([5.0, 5.0])) == pytest.approx(2 / 3)
 
 
 @given(values=scores, data=st.data())

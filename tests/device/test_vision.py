@@ -86,7 +86,7 @@ def test_opencv_and_onnxruntime_find_the_same_landmarks(detector_bytes: bytes, p
 
 def test_two_people_are_two_faces_largest_first(detector_bytes: bytes, photos: Path) -> None:
     a, b = (cv2.resize(read_image(photos / f"{n}.jpg"), (450, 600)) for n in ("obama", "biden"))
-    faces = FaceDetector(detector_bytes, 640).detect(np.hstack([a, b]))
+    faces = FaceDetector(detector_bytes, (640,)).detect(np.hstack([a, b]))
     assert len(faces) == 2
     assert faces[0].area >= faces[1].area
     assert overlap(*faces) == 0

@@ -12,8 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from device.open import open_pipeline
-from export.bundle import check_name
-from export.manifest import FILES, MANIFEST, open_bundle
+from export.manifest import FILES, MANIFEST, check_name, open_bundle
 from models.spec import DEFAULT_SPEC
 from toolkit.errors import ArtifactError, InputError, UsageError
 

@@ -13,7 +13,7 @@ from models.generator import Generator, GeneratorInfo
 from models.h_onnx import write_generator
 from models.hypernetwork import GENERATORS, HyperNetwork
 from models.spec import DEFAULT_SPEC
-from models.verifier import to_input, verify, verify_users
+from models.verifier import to_input, verify_users
 from toolkit.errors import ArtifactError, MissingError, UsageError
 
 
@@ -39,14 +39,16 @@ def test_folded_weights_compute_what_the_trunk_does(noise_faces: np.ndarray) -> 
     x = to_input(torch.from_numpy(noise_faces).permute(0, 3, 1, 2))
     shared = net.shared_scores(e, x)
     for row, theta in zip(shared, net(e), strict=True):
-        torch.testing.assert_close(verify(DEFAULT_SPEC, theta, x), row, atol=1e-5, rtol=0)
+        torch.testing.assert_close(verify_users(DEFAULT_SPEC, theta[None], x[None])[0], row, atol=1e-5, rtol=0)
 
 
 def test_many_users_at_once_equal_one_by_one(noise_faces: np.ndarray) -> None:
     theta = network("full")(templates(4))
     x = to_input(torch.from_numpy(noise_faces).permute(0, 3, 1, 2)).unflatten(0, (4, 2))
     together = verify_users(DEFAULT_SPEC, theta, x)
-    alone = torch.stack([verify(DEFAULT_SPEC, t, faces) for t, faces in zip(theta, x, strict=True)])
+    alone = torch.stack(
+        [verify_users(DEFAULT_SPEC, t[None], faces[None])[0] for t, faces in zip(theta, x, strict=True)]
+    )
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
 
 

@@ -81,7 +81,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
 
 def test_a_checkpoint_of_another_configuration_is_refused(tmp_path: Path) -> None:
     trainer(tmp_path, shared_epochs=1.0).run(resume=False)
-    with pytest.raises(UsageError, match="belongs to another configuration"):
+    with pytest.raises(UsageError, match="another configuration or other data"):
         trainer(tmp_path, shared_epochs=2.0).run(resume=True)
 
 

@@ -36,11 +36,11 @@ def test_one_cycle_rises_then_falls() -> None:
 def test_same_person_labels() -> None:
     people, rows = torch.tensor([3, 3, 4, -1, -1]), torch.arange(5)
     expected = [
-        [1, 1, 0, 0, 0],
-        [1, 1, 0, 0, 0],
-        [0, 0, 1, 0, 0],
-        [0, 0, 0, 1, -1],
-        [0, 0, 0, -1, 1],
+        [1, 1, 0, -1, -1],
+        [1, 1, 0, -1, -1],
+        [0, 0, 1, -1, -1],
+        [-1, -1, -1, 1, -1],
+        [-1, -1, -1, -1, 1],
     ]
     assert same_person(people, people, rows, rows).tolist() == expected
 

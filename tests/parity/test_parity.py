@@ -16,7 +16,7 @@ from export.integer import IntegerVerifier, fixed_point, requantise
 from models.facedata import read_faces
 from models.generator import Generator
 from models.spec import DEFAULT_SPEC
-from models.verifier import to_input, verify
+from models.verifier import to_input, verify_users
 
 CROPS = 200
 
@@ -33,7 +33,7 @@ def crops(data: Path) -> np.ndarray:
 def torch_scores(theta: np.ndarray, crops: np.ndarray) -> np.ndarray:
     x = to_input(torch.from_numpy(crops).permute(0, 3, 1, 2))
     with torch.no_grad():
-        return verify(DEFAULT_SPEC, torch.from_numpy(theta), x).numpy()
+        return verify_users(DEFAULT_SPEC, torch.from_numpy(theta)[None], x[None])[0].numpy()
 
 
 def file_scores(runtime: str, precision: str, theta: np.ndarray, crops: np.ndarray, folder: Path) -> np.ndarray:

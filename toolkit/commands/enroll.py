@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from toolkit.commands.options import GeneratorFile, Json, Threads
-from toolkit.errors import MissingError
+from toolkit.errors import ArtifactError, MissingError, UsageError
 from toolkit.output import emit, note
 from toolkit.progress import track
 
@@ -17,14 +17,22 @@ if TYPE_CHECKING:
     from models.generator import Generator
 
 
+Name = Annotated[str, typer.Argument(help="Whose photos these are; the bundle is NAME.hvb.", show_default=False)]
+Photos = Annotated[list[str], typer.Argument(help="Photo files, folders or patterns.", show_default=False)]
+Out = Annotated[Path, typer.Option(help="Folder to put the bundle in.")]
+Replace = Annotated[bool, typer.Option("--replace", help="Replace an existing bundle of that name.")]
+BackboneFile = Annotated[Path | None, typer.Option("--backbone", help="The backbone's file; default: found by itself.")]
+DetectorFile = Annotated[Path | None, typer.Option("--detector", help="YuNet's file; default: found by itself.")]
+
+
 def enroll(
-    name: Annotated[str, typer.Argument(help="Whose photos these are; the bundle is NAME.hvb.", show_default=False)],
-    photos: Annotated[list[str], typer.Argument(help="Photo files, folders or patterns.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="Folder to put the bundle in.")] = Path(),
-    replace: Annotated[bool, typer.Option("--replace", help="Replace an existing bundle of that name.")] = False,
+    name: Name,
+    photos: Photos,
+    out: Out = Path(),
+    replace: Replace = False,
     generator: GeneratorFile = None,
-    backbone: Annotated[Path | None, typer.Option(help="The backbone's file; default: found by itself.")] = None,
-    detector: Annotated[Path | None, typer.Option(help="YuNet's file; default: found by itself.")] = None,
+    backbone: BackboneFile = None,
+    detector: DetectorFile = None,
     threads: Threads = 1,
     json: Json = False,
 ) -> None:
@@ -32,13 +40,13 @@ def enroll(
 
     Each photo that cannot be used is named with its reason. Exit code 4 if none is left.
     """
-    from export.bundle import check_name, write_bundle
+    from export.bundle import write_bundle
+    from export.manifest import check_name
 
     path = out / f"{check_name(name)}.hvb"
     _check_target(path, replace)
     _check_packages()
-    from models.backbone import load_backbone
-    from models.enrolment import Enroller, find_photos
+    from models.enrolment import find_photos
     from models.files import find_model
     from models.fold import detector_file
     from models.generator import SHIPPED, Generator
@@ -46,34 +54,37 @@ def enroll(
     files = find_photos(photos)
     h = Generator(generator or SHIPPED)
     detector_bytes = detector_file(find_model("yunet", detector))
-    enroller = Enroller(detector_bytes, load_backbone(h.info.backbone, backbone, threads))
-    enrolment = enroller.enrol(track(files, "photos", len(files)))
+    enrolment = _enrol(files, h, detector_bytes, backbone, threads)
     content = _content(name, h, enrolment, detector_bytes)
     write_bundle(content, path, replace=replace)
     for photo in enrolment.photos:
         if photo.reason:
             note(f"not used: {photo.file}: {photo.message}")
+    used, spec = enrolment.accepted, h.info.spec
     result = {
         "bundle": str(path),
-        "photos_used": enrolment.accepted,
+        "photos_used": used,
         "photos": [{"file": p.file, "used": not p.reason, "reason": p.reason or None} for p in enrolment.photos],
-        "params": h.info.spec.params,
+        "params": spec.params,
         "operating_points": content.operating_points,
     }
-    emit(
-        result,
-        json,
-        lambda: (
-            f"{path}: {enrolment.accepted} of {len(files)} photos used, {h.info.spec.params} parameters, "
-            f"{h.info.spec.flops / 1e6:.2f} MFLOPs"
-        ),
-    )
+    size = f"{spec.params} parameters, {spec.flops / 1e6:.2f} MFLOPs"
+    emit(result, json, lambda: f"{path}: {used} of {len(files)} photos used, {size}")
+
+
+def _enrol(files: list[Path], h: Generator, detector: bytes, backbone: Path | None, threads: int) -> Enrolment:
+    """Raises ArtifactError when the backbone is not the one that the generator was trained with."""
+    from models.backbone import load_backbone
+    from models.enrolment import Enroller
+
+    network = load_backbone(h.info.backbone, backbone, threads)
+    if network.sha256 != h.info.backbone_sha256:
+        raise ArtifactError(f"the generator was trained with another {h.info.backbone}", do="use matching files")
+    return Enroller(detector, network).enrol(track(files, "photos", len(files)))
 
 
 def _check_target(path: Path, replace: bool) -> None:
     """Refuse before the work, not after it."""
-    from toolkit.errors import UsageError
-
     if path.exists() and not replace:
         raise UsageError(f"{path} exists already", do="choose another name or pass --replace")
 

@@ -44,7 +44,7 @@ def pairs(
     Accuracy by the list's folds (threshold from the other folds), EER, and FNMR at FMR 1e-2 and 1e-3 with
     Clopper-Pearson 95 % intervals; those thresholds are set on the same impostor pairs.
     """
-    h, scorer = _prepare(generator, precision, runtime)
+    h, scorer = _prepare(generator, precision, runtime, plot)
     from benchmarks.pairs import evaluate_pairs
     from benchmarks.protocols import read_lfw_pairs
 
@@ -78,7 +78,7 @@ def household(
     thresholds that travel with the generator.
     """
     counts = _counts(enrol)
-    h, scorer = _prepare(generator, precision, runtime)
+    h, scorer = _prepare(generator, precision, runtime, plot)
     from benchmarks.household import evaluate_household
 
     loaded = _load(h, faces, split, backbone, threads)
@@ -97,7 +97,7 @@ def _counts(text: str) -> list[int]:
     return [int(word) for word in words]
 
 
-def _prepare(generator: Path | None, precision: str, runtime: str) -> tuple[Generator, FileScorer]:
+def _prepare(generator: Path | None, precision: str, runtime: str, plot: Path | None) -> tuple[Generator, FileScorer]:
     from device.runtimes import PRECISIONS, choose_runtime
     from models.generator import SHIPPED, Generator
 
@@ -109,6 +109,10 @@ def _prepare(generator: Path | None, precision: str, runtime: str) -> tuple[Gene
         from benchmarks.scoring import FileScorer
     except ImportError as error:
         raise MissingError(f"evaluation needs {error.name}", do="run `pip install 'hyperverify[eval]'`") from error
+    if plot:
+        from benchmarks.plots import check_plotting
+
+        check_plotting(plot)
     h = Generator(generator or SHIPPED)
     return h, FileScorer(h.info.spec, precision, choose_runtime(runtime))
 

@@ -27,21 +27,18 @@ def export(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Write one format from a bundle, again from its weights; the bytes equal those in the bundle.
+    """Write one model file from a bundle, checked against the manifest.
 
     The file is written 0600: a verifier's weights are the biometric template.
     """
-    from export.bundle import write_model
     from export.manifest import MODELS, open_bundle
-    from export.onnx_writer import read_theta
     from toolkit.atomic import write_atomically
 
     if format_ not in FORMATS:
         raise UsageError("unknown format", got=format_, expected=", ".join(FORMATS))
     opened = open_bundle(bundle)
     kind, precision = FORMATS[format_]
-    theta = read_theta(opened.read(MODELS["onnx", "fp32"]), opened.spec)
-    data = write_model(opened.spec, theta, kind, precision)
+    data = opened.read(MODELS[kind, precision])
     path = out or Path(f"{opened.name}.{MODELS[kind, precision].removeprefix('model.')}")
     write_atomically(path, data)
     emit({"file": str(path), "format": format_, "bytes": len(data)}, json, lambda: f"{path}: {len(data)} bytes")

@@ -18,17 +18,18 @@ if TYPE_CHECKING:
     from device.source import Frame, Source
 
 
+SourceName = Annotated[str, typer.Option("--source", "-s", help="Camera index, video file or folder of photos.")]
+Frames = Annotated[int, typer.Option(min=0, max=100, help="Usable frames a decision; 0: 5, or 1 for photos.")]
+Once = Annotated[bool, typer.Option("--once", help="Stop at the first decision; it is the exit code.")]
+Timeout = Annotated[float, typer.Option(min=0, help="Give up after so many seconds without a decision; 0: never.")]
+
+
 def run(
     bundle: Bundle,
-    source: Annotated[str, typer.Option("--source", "-s", help="Camera index, video file or folder of photos.")] = "0",
-    frames: Annotated[
-        int, typer.Option(min=0, max=100, help="Usable frames a decision; 0: 5, or 1 for a folder of photos.")
-    ] = 0,
-    once: Annotated[bool, typer.Option("--once", help="Stop at the first decision; it is the exit code.")] = False,
-    timeout: Annotated[
-        float,
-        typer.Option(min=0, help="Give up after so many seconds without a decision (of the video's time); 0: never."),
-    ] = 0.0,
+    source: SourceName = "0",
+    frames: Frames = 0,
+    once: Once = False,
+    timeout: Timeout = 0.0,
     runtime: RuntimeName = "auto",
     precision: Precision = "int8",
     operating_point: Point = "fmr1e-3",
@@ -37,7 +38,8 @@ def run(
 ) -> None:
     """Decide over frames: detect, align, verify, and fuse the scores of several frames into one decision.
 
-    With --json, one JSON line a decision. With --once, exit code 0 is accepted, 10 rejected, 4 no decision.
+    With --json, one JSON line a decision. With --once, exit code 0 is accepted, 10 rejected, 4 no decision. For files,
+    --timeout counts the video's own time.
     """
     from device.open import open_pipeline
     from device.session import Session

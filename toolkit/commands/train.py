@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from toolkit.commands.options import Json, Threads
-from toolkit.errors import EXIT_INTERRUPTED, MissingError, UsageError
+from toolkit.errors import EXIT_INTERRUPTED, InputError, MissingError, UsageError
 from toolkit.output import emit, note
 from toolkit.progress import StepLine
 
@@ -18,19 +18,25 @@ if TYPE_CHECKING:
     from models.training import Trainer
 
 
+Config = Annotated[Path, typer.Option(help="The configuration, a TOML file.", show_default=False)]
+Data = Annotated[
+    Path, typer.Option(envvar="HYPERVERIFY_DATA", help="The folder that the configuration's names are in.")
+]
+Out = Annotated[Path, typer.Option(help="Folder of the run: checkpoint, log, generator.")]
+Start = Annotated[Path | None, typer.Option(help="Begin with the network of another run: its checkpoint.pt.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Start over instead of resuming a checkpoint.")]
+Compile = Annotated[
+    bool, typer.Option("--compile", help="Run the trunk through torch.compile: faster, needs a C++ compiler.")
+]
+
+
 def train(
-    config: Annotated[Path, typer.Option(help="The configuration, a TOML file.")] = Path("configs/default.toml"),
-    data: Annotated[
-        Path, typer.Option(envvar="HYPERVERIFY_DATA", help="The folder that the configuration's names are in.")
-    ] = Path(),
-    out: Annotated[Path, typer.Option(help="Folder of the run: checkpoint, log, generator.")] = Path("run"),
-    start: Annotated[
-        Path | None, typer.Option(help="Begin with the network of another run: its checkpoint.pt.")
-    ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Start over instead of resuming a checkpoint.")] = False,
-    compile_: Annotated[
-        bool, typer.Option("--compile", help="Run the trunk through torch.compile: faster, needs a C++ compiler.")
-    ] = False,
+    config: Config,
+    data: Data = Path(),
+    out: Out = Path("run"),
+    start: Start = None,
+    fresh: Fresh = False,
+    compile_: Compile = False,
     threads: Threads = 2,
     json: Json = False,
 ) -> None:
@@ -38,43 +44,64 @@ def train(
 
     Writes OUT/h.onnx and OUT/h.json, which `toolkit enroll --generator` takes. Needs 'hyperverify[train]'.
     """
-    try:
-        import torch
-
-        from models.training import Interrupted
-    except ImportError as error:
-        raise MissingError(f"training needs {error.name}", do="run `pip install 'hyperverify[train]'`") from error
-    from models.backbone import load_backbone
+    interrupted = _check_packages(threads)
     from models.config import read_config
-    from models.faceset import load_faces
 
-    torch.set_num_threads(threads)
     settings = read_config(config)
-    paths = [data / name for name in settings.faces]
-    missing = [str(p) for p in paths if not p.exists()]
-    if missing:
-        raise UsageError(f"no such data: {', '.join(missing)}", do="pass --data or set HYPERVERIFY_DATA")
-    backbone = load_backbone(settings.backbone, threads=threads)
-    side = _input_px()
-    faces = load_faces(paths, "train", side, backbone)
-    held_out = load_faces(paths, "val", side, backbone)
+    paths = _paths(settings, data)
+    faces, held_out = _load(settings, paths, threads)
     trainer = _trainer(settings, faces, held_out, out, compile_)
     if start is not None:
         trainer.start_from(start)
+    elif settings.shared_epochs == 0 and not trainer.checkpoint.is_file():
+        raise UsageError("shared_epochs is 0, so there is nothing to start from", do="pass --start CHECKPOINT")
     note(f"{len(faces)} faces to train on, {len(held_out)} held out; run folder {out}")
     try:
         validation = trainer.run(resume=not fresh)
-    except Interrupted:
+    except interrupted:
         note(f"stopped; the same command goes on from {trainer.checkpoint}")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     result = _finish(trainer, paths, config.name, vars(validation), out)
     emit(result, json, lambda: f"{out / 'h.onnx'}: held-out EER {validation.eer:.2%}")
 
 
-def _input_px() -> int:
+def _check_packages(threads: int) -> type[Exception]:
+    """The exception that a stopped run raises. Raises MissingError."""
+    try:
+        import torch
+
+        from models.training import Interrupted
+    except ImportError as error:
+        what = f"training needs {error.name}"
+        raise MissingError(what, do="run `pip install 'hyperverify[train]'`") from error
+    torch.set_num_threads(threads)
+    return Interrupted
+
+
+def _paths(settings: TrainConfig, data: Path) -> list[Path]:
+    paths = [data / name for name in settings.faces]
+    missing = [str(p) for p in paths if not p.exists()]
+    if missing:
+        raise UsageError(f"no such data: {', '.join(missing)}", do="pass --data or set HYPERVERIFY_DATA")
+    return paths
+
+
+def _load(settings: TrainConfig, paths: list[Path], threads: int) -> tuple[FaceSet, FaceSet]:
+    """Training and held-out faces. Raises InputError when the latter cannot judge a run or set thresholds."""
+    from benchmarks.household import can_enrol
+    from models.backbone import load_backbone
+    from models.faceset import load_faces, without_lookalikes
     from models.spec import DEFAULT_SPEC
 
-    return DEFAULT_SPEC.input_px
+    backbone = load_backbone(settings.backbone, threads=threads)
+    side = DEFAULT_SPEC.input_px
+    held_out = load_faces(paths, "val", side, backbone)
+    if not can_enrol(held_out, 1):
+        raise InputError("the held-out faces cannot set thresholds", expected="two people with two photos in `val`")
+    every = load_faces(paths, "train", side, backbone)
+    faces = without_lookalikes(every, held_out)
+    note(f"{len(every) - len(faces)} unknown faces left out: they may show held-out people")
+    return faces, held_out
 
 
 def _trainer(settings: TrainConfig, faces: FaceSet, held_out: FaceSet, out: Path, compiled: bool) -> Trainer:

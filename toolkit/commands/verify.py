@@ -29,13 +29,13 @@ def verify(
     Exit code 0: every photo is accepted; 10: at least one is rejected; 4: none is rejected, but at least one cannot
     be used.
     """
+    from device.detector import PHOTO_SIDES_PX
     from device.open import open_pipeline
     from export.manifest import open_bundle
 
     opened = open_bundle(bundle)
     threshold = opened.threshold(operating_point)
-    # Faces in photographs are often smaller than before a door's camera, and there is more time.
-    with open_pipeline(opened, runtime, precision, threads, detection_side_px=640) as pipeline:
+    with open_pipeline(opened, runtime, precision, threads, PHOTO_SIDES_PX) as pipeline:
         rows = [_judge(pipeline, image, threshold) for image in images]
         used = pipeline.verifier.runtime
     result = {

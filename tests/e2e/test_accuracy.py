@@ -1,0 +1,61 @@
+"""The shipped hypernetwork still recognises people: real faces, through the command line, on a part of LFW view 1."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+PAIRS = 120  # genuine, and as many impostor
+
+
+@pytest.fixture(scope="module")
+def subset(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The first pairs of view 1's test list, and a Parquet file of just the photos they name."""
+    folder = tmp_path_factory.mktemp("lfw")
+    lines = (data / "lfw" / "pairsDevTest.txt").read_text().splitlines()
+    half = int(lines[0])
+    chosen = lines[1 : 1 + PAIRS] + lines[1 + half : 1 + half + PAIRS]
+    wanted = set()
+    for line in chosen:
+        w = line.split("\t")
+        names = [(w[0], w[1]), (w[0], w[2]) if len(w) == 3 else (w[2], w[3])]
+        wanted |= {f"{name}_{int(number):04d}.jpg" for name, number in names}
+    table = pq.read_table(data / "lfw" / "view1.parquet")
+    rows = [i for i, name in enumerate(table["file"].to_pylist()) if name in wanted]
+    pq.write_table(table.take(rows), folder / "faces.parquet")
+    (folder / "pairs.txt").write_text("\n".join([str(PAIRS), *chosen]) + "\n")
+    return folder / "faces.parquet", folder / "pairs.txt"
+
+
+def test_pairs_fp32_and_int8(subset: tuple[Path, Path], toolkit: Callable[..., Any], tmp_path: Path) -> None:
+    faces, pairs = subset
+    eer = {}
+    for precision in ("fp32", "int8"):
+        plots = ["--plot", tmp_path / "plots"] if precision == "int8" else []
+        done = toolkit("eval", "pairs", "--faces", faces, "--pairs", pairs, "--precision", precision, *plots, "--json")
+        assert done.code == 0, done.err
+        assert done.json["one_sided"]["genuine_pairs"] == PAIRS
+        eer[precision] = {side: done.json[side]["eer"] for side in ("one_sided", "both_sides")}
+    # View 2's figures stand in the model card; 240 pairs of view 1 may be this much worse by chance.
+    assert eer["fp32"]["one_sided"] <= 0.11, eer
+    assert eer["fp32"]["both_sides"] <= 0.08, eer
+    assert abs(eer["int8"]["one_sided"] - eer["fp32"]["one_sided"]) <= 0.02, eer
+    assert len(list((tmp_path / "plots").glob("*.png"))) == 2
+
+
+def test_household_over_the_command_line(data: Path, toolkit: Callable[..., Any], tmp_path: Path) -> None:
+    table = pq.read_table(data / "faces" / "celeba_wild-00.parquet")
+    rows = [i for i, split in enumerate(table["split"].to_pylist()) if split == "val"][:60]
+    few = tmp_path / "few.parquet"
+    pq.write_table(table.take(rows), few)
+    done = toolkit("eval", "household", "--faces", few, "--split", "val", "--enrol", "1,3", "--json")
+    assert done.code == 0, done.err
+    one, three = (done.json["enrolment_photos"][n] for n in ("1", "3"))
+    assert one["eer"] <= 0.25
+    assert three["at_fmr"]["fmr1e-2"]["fnmr"]["rate"] <= one["at_fmr"]["fmr1e-2"]["fnmr"]["rate"] + 0.1
+    assert set(one["at_shipped_threshold"]) == {"fmr1e-2", "fmr1e-3", "fmr1e-4"}
+    assert "FNMR" in toolkit("eval", "household", "--faces", few, "--enrol", "1").out
