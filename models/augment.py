@@ -15,7 +15,7 @@ def augment(x: Tensor, g: Generator) -> Tensor:
     """Mirror, misalign, low resolution, exposure and white balance, noise, occlusion: each on a part of the batch."""
     n = len(x)
     x = torch.where((torch.rand(n, generator=g) < 0.5)[:, None, None, None], x.flip(3), x)
-    for change, share in ((misalign, 0.5), (lower_resolution, 0.2), (occlude, 0.15)):
+    for change, share in ((misalign, 0.5), (lower_resolution, 0.15), (occlude, 0.1)):
         rows = torch.nonzero(torch.rand(n, generator=g) < share)[:, 0]
         if len(rows):
             x = x.index_copy(0, rows, change(x[rows], g))

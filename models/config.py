@@ -39,6 +39,7 @@ class TrainConfig:
     clusters: int = 256  # k of KCS
     hard_share: Schedule = field(default=Schedule(((0.0, 0.0), (0.2, 0.0), (1.0, 0.6))))
     distillation: Schedule = field(default=Schedule(((0.0, 5.0),)))
+    ranking: Schedule = field(default=Schedule(((0.0, 1.0),)))
     cross_entropy: Schedule = field(default=Schedule(((0.0, 1.0),)))
     norm_penalty: Schedule = field(default=Schedule(((0.0, 1e-4),)))
     positive_weight: float = 30.0
@@ -71,7 +72,7 @@ class TrainConfig:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
-_SCHEDULES = ("hard_share", "distillation", "cross_entropy", "norm_penalty")
+_SCHEDULES = ("hard_share", "distillation", "ranking", "cross_entropy", "norm_penalty")
 
 
 def read_config(path: Path) -> TrainConfig:

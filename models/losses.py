@@ -1,7 +1,8 @@
 """What the verifier is trained for.
 
 Weighted binary cross-entropy and a norm penalty on the generated weights are the paper's. Distillation from the
-backbone's own similarities is this project's addition: it gives a target to every pair, also of unknown people.
+backbone's own similarities, of their values and of their ranking, is this project's addition: it gives a target to
+every pair, also of unknown people.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 # 0.75, fills the int8 output range [-1, 1].
 COSINE_CENTRE = 0.25
 COSINE_GAIN = 2.0
+RANKING_SHARPNESS = 6.0  # of the softmax: a cosine 0.1 higher weighs 3.3 times as much
 
 
 def cosine_to_score(cosine: Tensor) -> Tensor:
@@ -28,12 +30,13 @@ class Terms:
 
     total: Tensor
     distillation: Tensor
+    ranking: Tensor
     cross_entropy: Tensor
     norm: Tensor
 
 
 class VerificationLoss(nn.Module):
-    """Sum of three terms over all (template, face) pairs of a batch. Holds the learned score-to-logit line."""
+    """Sum of four terms over all (template, face) pairs of a batch. Holds the learned score-to-logit line."""
 
     def __init__(self, positive_weight: float):
         super().__init__()
@@ -47,20 +50,34 @@ class VerificationLoss(nn.Module):
         cosines: Tensor,
         same: Tensor,
         personal: Tensor,
-        weights: tuple[float, float, float],
+        weights: tuple[float, float, float, float],
     ) -> Terms:
         """scores, cosines [U, N]; same [U, N] = 1 genuine, 0 impostor, -1 unknown; personal: the generated part of θ.
 
-        `weights` are those of distillation, cross-entropy and norm penalty at this point of the schedule.
+        `weights` are those of distillation, ranking, cross-entropy and norm penalty at this point of the schedule.
         """
         distillation = F.mse_loss(scores, cosine_to_score(cosines))
         pair_weight = torch.where(same > 0, self.positive_weight, 1.0) * (same >= 0)
         entropy = F.binary_cross_entropy_with_logits(
             scores * self.gain + self.shift, (same > 0).float(), pair_weight, reduction="sum"
         ) / pair_weight.sum().clamp(min=1)
+        ranked = ranking(scores, cosines)
+        if scores.shape[0] == scores.shape[1]:  # every template met every face: also rank templates for each face
+            ranked = (ranked + ranking(scores.T, cosines.T)) / 2
         norm = personal.square().mean()
-        total = weights[0] * distillation + weights[1] * entropy + weights[2] * norm
-        return Terms(total, distillation, entropy, norm)
+        parts = (distillation, ranked, entropy, norm)
+        total = torch.stack([w * part for w, part in zip(weights, parts, strict=True)]).sum()
+        return Terms(total, *parts)
+
+
+def ranking(scores: Tensor, cosines: Tensor) -> Tensor:
+    """Kullback-Leibler divergence between the backbone's and the verifier's softmax over each row's faces.
+
+    Squared error spends the small network on the many unlike pairs; this spends it on who comes first.
+    """
+    wanted = F.log_softmax((cosines - COSINE_CENTRE) * COSINE_GAIN * RANKING_SHARPNESS, dim=1)
+    found = F.log_softmax(scores * RANKING_SHARPNESS, dim=1)
+    return F.kl_div(found, wanted, log_target=True, reduction="batchmean")
 
 
 def same_person(a: Tensor, b: Tensor, a_row: Tensor, b_row: Tensor) -> Tensor:

@@ -39,6 +39,7 @@ from toolkit.errors import UsageError
 SAVE_EVERY_S = 120.0
 CHECKPOINT_KEYS = ("config", "data", "stage", "step", "network", "average", "loss", "optimiser")
 MAX_VALIDATION_USERS = 300  # enrolled to judge a run; every held-out face is shown to each of them
+Weights = tuple[float, float, float, float]
 Report = Callable[[str, int, int, dict[str, float]], None]  # stage, step, steps, values
 
 
@@ -153,7 +154,8 @@ class Trainer:
         noise = torch.Generator().manual_seed(int(rng.integers(2**62)))
         c = self.config
         hard = c.hard_share.at(progress)
-        weights = (c.distillation.at(progress), c.cross_entropy.at(progress), c.norm_penalty.at(progress))
+        schedules = (c.distillation, c.ranking, c.cross_entropy, c.norm_penalty)
+        weights = cast(Weights, tuple(schedule.at(progress) for schedule in schedules))
         self.network.train()
         if stage == 0:
             return self._shared_step(self.sampler.batch(c.batch, hard, rng), noise, weights)
@@ -161,7 +163,7 @@ class Trainer:
         enrol, queries = self.sampler.users(c.users, c.genuine, c.impostors, hard, rng)
         return self._personal_step(enrol, queries, noise, weights)
 
-    def _shared_step(self, rows: np.ndarray, noise: torch.Generator, weights: tuple[float, float, float]) -> Terms:
+    def _shared_step(self, rows: np.ndarray, noise: torch.Generator, weights: Weights) -> Terms:
         x, templates, identity = self._faces(rows, noise), self.templates[rows], self.identity[rows]
         scores = self.network.shared_scores(self._noisy(templates, noise), x)  # [N, N]
         index = torch.from_numpy(rows)
@@ -170,9 +172,7 @@ class Trainer:
         result: Terms = self.loss(scores, templates @ templates.T, same, personal, weights)
         return result
 
-    def _personal_step(
-        self, enrol: np.ndarray, queries: np.ndarray, noise: torch.Generator, weights: tuple[float, float, float]
-    ) -> Terms:
+    def _personal_step(self, enrol: np.ndarray, queries: np.ndarray, noise: torch.Generator, weights: Weights) -> Terms:
         users, count = queries.shape
         x = self._faces(queries.ravel(), noise)
         x = x.reshape(users, count, *x.shape[1:])  # [U, Q, 3, H, W]

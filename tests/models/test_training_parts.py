@@ -49,14 +49,17 @@ def test_loss_terms_against_plain_numpy() -> None:
     loss = VerificationLoss(positive_weight=3.0)
     scores, cosines = torch.tensor([[0.5, -0.2, 0.1]]), torch.tensor([[0.6, 0.1, 0.9]])
     same, personal = torch.tensor([[1.0, 0.0, -1.0]]), torch.tensor([2.0, 0.0])
-    terms = loss(scores, cosines, same, personal, (2.0, 1.0, 0.5))
+    terms = loss(scores, cosines, same, personal, (2.0, 3.0, 1.0, 0.5))
     target = np.clip((cosines.numpy() - 0.25) * 2, -1, 1)
     assert terms.distillation.item() == pytest.approx(((scores.numpy() - target) ** 2).mean(), abs=1e-6)
     p = 1 / (1 + np.exp(-(8 * np.array([0.5, -0.2]) - 1)))
     entropy = (3 * -np.log(p[0]) - np.log(1 - p[1])) / 4  # the unknown pair has no weight
     assert terms.cross_entropy.item() == pytest.approx(entropy, abs=1e-5)
     assert terms.norm.item() == 2.0
-    assert terms.total.item() == pytest.approx(2 * terms.distillation.item() + entropy + 0.5 * 2, abs=1e-5)
+    p, q = (np.exp(x) / np.exp(x).sum() for x in ((cosines[0].numpy() - 0.25) * 12, scores[0].numpy() * 6))
+    assert terms.ranking.item() == pytest.approx((p * np.log(p / q)).sum(), abs=1e-4)
+    expected = 2 * terms.distillation.item() + 3 * terms.ranking.item() + entropy + 0.5 * 2
+    assert terms.total.item() == pytest.approx(expected, abs=1e-4)
     assert cosine_to_score(torch.tensor(0.25)).item() == 0.0
 
 
