@@ -40,9 +40,9 @@ def test_pairs_fp32_and_int8(subset: tuple[Path, Path], toolkit: Callable[..., A
         assert done.code == 0, done.err
         assert done.json["one_sided"]["genuine_pairs"] == PAIRS
         eer[precision] = {side: done.json[side]["eer"] for side in ("one_sided", "both_sides")}
-    # View 2's figures stand in the model card; 240 pairs of view 1 may be this much worse by chance.
-    assert eer["fp32"]["one_sided"] <= 0.11, eer
-    assert eer["fp32"]["both_sides"] <= 0.08, eer
+    # The model card has 11.2 % and 7.1 % on view 2; 240 pairs of view 1 may be two standard errors (4 points) worse.
+    assert eer["fp32"]["one_sided"] <= 0.152, eer
+    assert eer["fp32"]["both_sides"] <= 0.111, eer
     assert abs(eer["int8"]["one_sided"] - eer["fp32"]["one_sided"]) <= 0.02, eer
     assert len(list((tmp_path / "plots").glob("*.png"))) == 2
 

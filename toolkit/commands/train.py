@@ -99,7 +99,7 @@ def _load(settings: TrainConfig, paths: list[Path], threads: int) -> tuple[FaceS
     if not can_enrol(held_out, 1):
         raise InputError("the held-out faces cannot set thresholds", expected="two people with two photos in `val`")
     every = load_faces(paths, "train", side, backbone)
-    faces = without_lookalikes(every, held_out)
+    faces = without_lookalikes(every, held_out, backbone.name)
     note(f"{len(every) - len(faces)} unknown faces left out: they may show held-out people")
     return faces, held_out
 
