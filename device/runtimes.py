@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -35,9 +36,9 @@ class Verifier(AbstractContextManager["Verifier"]):
             return self._run((pixels.astype(np.int16) - 128).astype(np.int8)[None]) / 128.0
         return self._run(((pixels.astype(np.float32) - 128.0) / 128.0)[None])
 
+    @abstractmethod
     def _run(self, x: np.ndarray) -> float:
         """x [1, H, W, 3] in the file's own type to the raw output."""
-        raise NotImplementedError
 
     def __exit__(self, *_: object) -> None:
         """Nothing to release by default."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from typing import Annotated
 
@@ -46,6 +47,8 @@ def _root(
 
 def main() -> None:
     """Run the command line; every ending is one sentence and an exit code of `toolkit/errors.py`."""
+    # `toolkit … | head` ends quietly, as other tools do; its exit code is then the signal's, never "accepted".
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     sys.exit(_exit_code())
 
 
@@ -54,7 +57,7 @@ def _exit_code() -> int:
         code = app(standalone_mode=False)
         return code if isinstance(code, int) else 0
     except TyperException as error:
-        message = error.format_message()
+        message = error.format_message().rstrip(".")
         if message.startswith("Usage:"):  # called without any argument
             print(message)
             return error.exit_code

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+
+ROOT = Path(__file__).parents[2]
 
 Toolkit = Callable[..., object]
 
@@ -250,7 +252,7 @@ def test_a_missing_package_ends_with_3(bundle: Path, photos: Path) -> None:
         f"sys.argv = ['toolkit', 'verify', {str(bundle)!r}, {str(photos / 'obama.jpg')!r}]\n"
         "from toolkit.cli import main; main()"
     )
-    done = subprocess.run([os.sys.executable, "-c", code], capture_output=True, text=True)  # type: ignore[attr-defined]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 3, done.stderr
     assert "pip install 'hyperverify[litert]'" in done.stderr
 
@@ -268,6 +270,12 @@ def test_a_full_disk_ends_with_3_and_leaves_nothing(toolkit: Toolkit, photos: Pa
         assert not list(disk.iterdir())
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_reader_that_goes_away_ends_the_command_quietly() -> None:
+    command = f"{sys.executable} -u -m toolkit models list; echo code $? >&2"
+    done = subprocess.run(["sh", "-c", f"({command}) | true"], capture_output=True, text=True, cwd=ROOT)
+    assert done.stderr == "code 141\n"
 
 
 def test_version(toolkit: Toolkit) -> None:

@@ -25,7 +25,9 @@ def loaded_after(code: str, blocked: tuple[str, ...] = ()) -> set[str]:
 
 
 def test_device_imports_with_the_workstation_blocked() -> None:
-    loaded_after("\n".join(f"import {name}" for name in MODULES), BLOCKED)
+    loaded = loaded_after("\n".join(f"import {name}" for name in MODULES), BLOCKED)
+    assert "device" in loaded
+    assert not loaded & set(BLOCKED)
 
 
 def test_device_modules_load_neither_opencv_nor_a_runtime_by_themselves() -> None:

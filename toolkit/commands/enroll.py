@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,7 @@ from toolkit.output import emit, note
 from toolkit.progress import track
 
 if TYPE_CHECKING:
+    from export.bundle import BundleContent
     from models.enrolment import Enrolment
     from models.generator import Generator
 
@@ -60,7 +61,11 @@ def enroll(
     for photo in enrolment.photos:
         if photo.reason:
             note(f"not used: {photo.file}: {photo.message}")
-    used, spec = enrolment.accepted, h.info.spec
+    _report(path, enrolment, content, json)
+
+
+def _report(path: Path, enrolment: Enrolment, content: BundleContent, as_json: bool) -> None:
+    used, spec = enrolment.accepted, content.spec
     result = {
         "bundle": str(path),
         "photos_used": used,
@@ -69,7 +74,7 @@ def enroll(
         "operating_points": content.operating_points,
     }
     size = f"{spec.params} parameters, {spec.flops / 1e6:.2f} MFLOPs"
-    emit(result, json, lambda: f"{path}: {used} of {len(files)} photos used, {size}")
+    emit(result, as_json, lambda: f"{path}: {used} of {len(enrolment.photos)} photos used, {size}")
 
 
 def _enrol(files: list[Path], h: Generator, detector: bytes, backbone: Path | None, threads: int) -> Enrolment:
@@ -97,7 +102,7 @@ def _check_packages() -> None:
         raise MissingError(f"enrolment needs {', '.join(missing)}", do="run `pip install 'hyperverify[enroll]'`")
 
 
-def _content(name: str, h: Generator, enrolment: Enrolment, detector: bytes) -> Any:
+def _content(name: str, h: Generator, enrolment: Enrolment, detector: bytes) -> BundleContent:
     from export.bundle import BundleContent
     from models.files import MODEL_FILES
 
