@@ -51,7 +51,8 @@ def load_faces(paths: list[Path], split: str, side_px: int, backbone: Backbone) 
     return FaceSet(np.concatenate(pixels), np.concatenate(templates), identity, tuple(names), tuple(known))
 
 
-# Two photos whose templates are this close may show one person. SFace's authors decide at 0.363; dlib's cosines of strangers spread nearly twice as far.
+# Two photos whose templates are this close may show one person. SFace's authors decide at 0.363; dlib's cosines of
+# strangers spread nearly twice as far.
 LOOKALIKE_COSINE = {"sface": 0.5, "dlib": 0.75}
 
 
