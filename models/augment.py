@@ -15,11 +15,11 @@ def augment(x: Tensor, g: Generator) -> Tensor:
     """Mirror, misalign, low resolution, exposure and white balance, noise, occlusion: each on a part of the batch."""
     n = len(x)
     x = torch.where((torch.rand(n, generator=g) < 0.5)[:, None, None, None], x.flip(3), x)
-    for change, share in ((misalign, 0.5), (lower_resolution, 0.15), (occlude, 0.1)):
+    for change, share in ((misalign, 0.3), (lower_resolution, 0.15), (occlude, 0.05)):
         rows = torch.nonzero(torch.rand(n, generator=g) < share)[:, 0]
         if len(rows):
             x = x.index_copy(0, rows, change(x[rows], g))
-    return (expose(x, g) + torch.randn(x.shape, generator=g) * _uniform(n, 0, 6, g)[:, None, None, None]).clamp(0, 255)
+    return (expose(x, g) + torch.randn(x.shape, generator=g) * _uniform(n, 0, 4, g)[:, None, None, None]).clamp(0, 255)
 
 
 def misalign(x: Tensor, g: Generator) -> Tensor:
@@ -56,7 +56,7 @@ def expose(x: Tensor, g: Generator) -> Tensor:
     """Contrast, brightness, white balance and sometimes no colour at all."""
     n = len(x)
     mean = x.mean((1, 2, 3), keepdim=True)
-    contrast, brightness = _uniform(n, 0.7, 1.3, g), _uniform(n, -35, 35, g)
+    contrast, brightness = _uniform(n, 0.8, 1.2, g), _uniform(n, -25, 25, g)
     balance = torch.rand(n, 3, generator=g) * 0.2 + 0.9
     x = (x - mean) * contrast[:, None, None, None] + mean + brightness[:, None, None, None]
     x = x * balance[:, :, None, None]

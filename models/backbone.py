@@ -1,12 +1,13 @@
 """The frozen face-recognition backbone h_bb: aligned crops in, unit-length templates out.
 
 Which backbone the paper uses is not known here; SFace (Zhong et al., "SFace: Sigmoid-Constrained Hypersphere Loss
-for Robust Face Recognition", 2021) and dlib's ResNet-29 are this project's choices.
+for Robust Face Recognition", 2021) and dlib's ResNet-29 are this project's choices, and so is using both at once: SFace
+knows people better, dlib's similarities of strangers are easier for a small network to learn.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
@@ -30,6 +31,11 @@ class Backbone(Protocol):
 
     def embed_one(self, crop: np.ndarray) -> np.ndarray:
         """One crop [112, 112, 3] to the raw, unscaled vector [1, dim]."""
+
+
+def joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Unit templates [N, D] of several backbones side by side: unit templates whose cosine is the mean of theirs."""
+    return np.asarray(np.concatenate(parts, axis=1) / np.sqrt(len(parts)), np.float32)
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -70,6 +76,22 @@ class OnnxBackbone:
         return output.reshape(1, -1)
 
 
+class JoinedBackbone:
+    """Several backbones as one; its name and its SHA-256 are theirs with a + between."""
+
+    def __init__(self, members: Sequence[Backbone]):
+        self.members = tuple(members)
+        self.name = "+".join(member.name for member in members)
+        self.dim = sum(member.dim for member in members)
+        self.sha256 = "+".join(member.sha256 for member in members)
+
+    def embed(self, crops: np.ndarray) -> np.ndarray:
+        return joined([member.embed(crops) for member in self.members])
+
+    def embed_one(self, crop: np.ndarray) -> np.ndarray:
+        return joined([unit(member.embed_one(crop)) for member in self.members])
+
+
 def _sface_input(crops: np.ndarray) -> np.ndarray:
     """NCHW float32 RGB 0..255; the graph subtracts 127.5 and scales itself."""
     return np.ascontiguousarray(crops.transpose(0, 3, 1, 2), dtype=np.float32)
@@ -90,18 +112,24 @@ def _dlib(path: Path | None, threads: int) -> Backbone:
 
 
 _BACKBONES = {"sface": _sface, "dlib": _dlib}
+BACKBONES = (*_BACKBONES, "+".join(_BACKBONES))
 
 
 def load_backbone(name: str = "sface", path: Path | None = None, threads: int = 1) -> Backbone:
-    """Load a backbone by name ("sface" or "dlib"), from `path` or wherever its file is found.
+    """Load a backbone by name, one of BACKBONES, from `path` (its file, or a folder) or wherever its file is found.
 
-    Raises UsageError (unknown name), MissingError (file or package absent), ArtifactError (wrong hash).
+    Raises UsageError (unknown name, or one file for two), MissingError (file or package absent), ArtifactError (hash).
     """
-    if name not in _BACKBONES:
-        raise UsageError("unknown backbone", got=name, expected=" or ".join(_BACKBONES))
+    if name not in BACKBONES:
+        raise UsageError("unknown backbone", got=name, expected=" or ".join(BACKBONES))
+    names = name.split("+")
+    if len(names) > 1 and path is not None and not path.is_dir():
+        files = " and ".join(MODEL_FILES[member].file for member in names)
+        raise UsageError(f"{name} takes more than one file", got=path, expected=f"a folder with {files}")
     try:
-        return _BACKBONES[name](path, threads)
+        members = [_BACKBONES[member](path, threads) for member in names]
     except ImportError as error:
         raise MissingError(
             f"the backbone needs the package {error.name}", do="run `pip install 'hyperverify[enroll]'`"
         ) from error
+    return members[0] if len(members) == 1 else JoinedBackbone(members)

@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from models.backbone import BACKBONES
 from models.schedule import Schedule
 from toolkit.errors import UsageError
 
@@ -24,7 +25,8 @@ class TrainConfig:
     hidden: int = 96  # width of the film and full generators; full's weight file grows by 23 k numbers for each
     seed: int = 1
 
-    batch: int = 256  # faces a step in the shared stage; every template meets every face
+    batch: int = 128  # faces a step in the shared stage; every template meets every face
+    bank: int = 2048  # templates of other faces that each of these meets as well: negatives that cost next to nothing
     shared_epochs: float = 30.0  # stage 1: trunk and head together
     shared_rate: float = 4e-3
     personal_steps: int = 0  # stage 2: the film or full generator, each user with their own weights
@@ -48,13 +50,14 @@ class TrainConfig:
         """Check the settings together. Raises UsageError."""
         problems = [
             (self.generator not in ("head", "film", "full"), "generator", self.generator, "head, film or full"),
-            (self.backbone not in ("sface", "dlib"), "backbone", self.backbone, "sface or dlib"),
+            (self.backbone not in BACKBONES, "backbone", self.backbone, " or ".join(BACKBONES)),
             (not self.faces, "faces", "none", "at least one Parquet file or folder"),
             (self.seed < 0, "seed", self.seed, "0 or more"),
             (self.clusters < 1, "clusters", self.clusters, "at least 1"),
             (self.hidden < 1, "hidden", self.hidden, "at least 1"),
             (min(self.users, self.genuine, self.impostors) < 1, "users, genuine or impostors",
              (self.users, self.genuine, self.impostors), "at least 1 each"),
+            (self.bank < 0, "bank", self.bank, "0 or more"),
             (self.batch < 8, "batch", self.batch, "at least 8"),
             (self.shared_epochs < 0, "shared_epochs", self.shared_epochs, "0 (with --start) or more"),
             (not 0 <= self.average < 1, "average", self.average, "0 ≤ average < 1"),

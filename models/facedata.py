@@ -17,7 +17,7 @@ import numpy as np
 
 from device.alignment import CROP_PX, shrink
 from device.image import IMAGE_SUFFIXES, decode_image
-from models.backbone import Backbone
+from models.backbone import Backbone, JoinedBackbone, joined
 from models.files import sha256_of
 from toolkit.atomic import write_atomically
 from toolkit.errors import InputError, MissingError, UsageError
@@ -138,6 +138,8 @@ def cache_folder() -> Path:
 
 def templates_of(faces: FaceFile, backbone: Backbone, cache: Path | None = None) -> np.ndarray:
     """Unit templates float32 [N, dim] of every crop, read from or written to the cache folder (0600)."""
+    if isinstance(backbone, JoinedBackbone):
+        return joined([templates_of(faces, member, cache) for member in backbone.members])
     folder = cache_folder() if cache is None else cache
     file = folder / f"{backbone.name}-{backbone.sha256[:12]}-{faces.digest[:24]}.npy"
     if file.is_file():

@@ -53,7 +53,7 @@ def load_faces(paths: list[Path], split: str, side_px: int, backbone: Backbone) 
 
 # Two photos whose templates are this close may show one person. SFace's authors decide at 0.363; dlib's cosines of
 # strangers spread nearly twice as far.
-LOOKALIKE_COSINE = {"sface": 0.5, "dlib": 0.75}
+LOOKALIKE_COSINE = {"sface": 0.5, "dlib": 0.75, "sface+dlib": 0.6}
 
 
 def without_lookalikes(faces: FaceSet, held_out: FaceSet, backbone: str) -> FaceSet:

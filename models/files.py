@@ -82,12 +82,14 @@ def carrier_file(model: ModelFile) -> Path | None:
 
 
 def find_model(name: str, given: Path | None = None) -> Path:
-    """Path of a third-party model, its SHA-256 checked.
+    """Path of a third-party model, its SHA-256 checked; `given` is the file or the folder that holds it.
 
     Raises MissingError (with the places searched) or ArtifactError (wrong hash).
     """
     model = MODEL_FILES[name]
     searched: list[str] = []
+    if given is not None and given.is_dir():
+        given = given / model.file
     for path in (given, model_folder() / model.file, carrier_file(model)):
         if path is None:
             continue

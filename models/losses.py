@@ -36,7 +36,7 @@ class Terms:
 
 
 class VerificationLoss(nn.Module):
-    """Sum of four terms over all (template, face) pairs of a batch. Holds the learned score-to-logit line."""
+    """Sum of four terms over (template, face) pairs. Holds the learned score-to-logit line."""
 
     def __init__(self, positive_weight: float):
         super().__init__()
@@ -51,19 +51,23 @@ class VerificationLoss(nn.Module):
         same: Tensor,
         personal: Tensor,
         weights: tuple[float, float, float, float],
+        every_pair: bool,
     ) -> Terms:
         """scores, cosines [U, N]; same [U, N] = 1 genuine, 0 impostor, -1 unknown; personal: the generated part of θ.
 
-        `weights` are those of distillation, ranking, cross-entropy and norm penalty at this point of the schedule.
+        `every_pair`: column n is one face under every template, and row n < N is that face's own; else each row has
+        faces of its own. `weights` are those of distillation, ranking, cross-entropy and norm penalty at this point of the schedule.
         """
         distillation = F.mse_loss(scores, cosine_to_score(cosines))
         pair_weight = torch.where(same > 0, self.positive_weight, 1.0) * (same >= 0)
         entropy = F.binary_cross_entropy_with_logits(
             scores * self.gain + self.shift, (same > 0).float(), pair_weight, reduction="sum"
         ) / pair_weight.sum().clamp(min=1)
-        ranked = ranking(scores, cosines)
-        if scores.shape[0] == scores.shape[1]:  # every template met every face: also rank templates for each face
-            ranked = (ranked + ranking(scores.T, cosines.T)) / 2
+        if every_pair:
+            faces = scores.shape[1]
+            ranked = (ranking(scores[:faces], cosines[:faces]) + ranking(scores.T, cosines.T)) / 2
+        else:
+            ranked = ranking(scores, cosines)
         norm = personal.square().mean()
         parts = (distillation, ranked, entropy, norm)
         total = torch.stack([w * part for w, part in zip(weights, parts, strict=True)]).sum()

@@ -158,18 +158,21 @@ class Trainer:
         weights = cast(Weights, tuple(schedule.at(progress) for schedule in schedules))
         self.network.train()
         if stage == 0:
-            return self._shared_step(self.sampler.batch(c.batch, hard, rng), noise, weights)
+            rows = self.sampler.batch(c.batch, hard, rng)
+            return self._shared_step(rows, rng.integers(0, len(self.train), c.bank), noise, weights)
         self.network.trunk.norms.eval()  # folded into θ, so its statistics stay as stage 1 left them
         enrol, queries = self.sampler.users(c.users, c.genuine, c.impostors, hard, rng)
         return self._personal_step(enrol, queries, noise, weights)
 
-    def _shared_step(self, rows: np.ndarray, noise: torch.Generator, weights: Weights) -> Terms:
-        x, templates, identity = self._faces(rows, noise), self.templates[rows], self.identity[rows]
-        scores = self.network.shared_scores(self._noisy(templates, noise), x)  # [N, N]
-        index = torch.from_numpy(rows)
-        same = same_person(identity, identity, index, index)
-        personal = self.network.head.weight
-        result: Terms = self.loss(scores, templates @ templates.T, same, personal, weights)
+    def _shared_step(self, rows: np.ndarray, bank: np.ndarray, noise: torch.Generator, weights: Weights) -> Terms:
+        enrolled = np.concatenate([rows, bank])
+        templates = self.templates[enrolled]  # [U, D]
+        scores = self.network.shared_scores(self._noisy(templates, noise), self._faces(rows, noise))  # [U, N]
+        cosines = templates @ self.templates[rows].T
+        same = same_person(
+            self.identity[enrolled], self.identity[rows], torch.from_numpy(enrolled), torch.from_numpy(rows)
+        )
+        result: Terms = self.loss(scores, cosines, same, self.network.head.weight, weights, every_pair=True)
         return result
 
     def _personal_step(self, enrol: np.ndarray, queries: np.ndarray, noise: torch.Generator, weights: Weights) -> Terms:
@@ -186,7 +189,8 @@ class Trainer:
             ]
         )
         personal = theta - theta.mean(0, keepdim=True).detach()
-        result: Terms = self.loss(scores, torch.einsum("ud,uqd->uq", templates, probes), same, personal, weights)
+        cosines = torch.einsum("ud,uqd->uq", templates, probes)
+        result: Terms = self.loss(scores, cosines, same, personal, weights, every_pair=False)
         return result
 
     def _faces(self, rows: np.ndarray, noise: torch.Generator) -> Tensor:

@@ -11,11 +11,11 @@ import pytest
 from device.alignment import align
 from device.detector import FaceDetector
 from device.image import read_image
-from models.backbone import Backbone, load_backbone
+from models.backbone import BACKBONES, Backbone, load_backbone
 from models.enrolment import Enroller, PhotoReport, find_photos, reject_strangers
-from models.files import MODEL_FILES, carrier_file
+from models.facedata import read_faces, templates_of
 from models.generator import fuse_templates
-from toolkit.errors import FaceError, InputError, UsageError
+from toolkit.errors import FaceError, InputError, MissingError, UsageError
 
 
 @pytest.fixture(scope="module")
@@ -111,10 +111,8 @@ def test_files_folders_and_patterns(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             find_photos(arguments)
 
 
-@pytest.mark.parametrize("name", ["sface", "dlib"])
+@pytest.mark.parametrize("name", BACKBONES)
 def test_backbones_tell_the_two_people_apart(name: str, detector_bytes: bytes, photos: Path) -> None:
-    if carrier_file(MODEL_FILES[name]) is None:
-        pytest.skip(f"the package {MODEL_FILES[name].carrier} is not installed")
     backbone, detector = load_backbone(name, threads=2), FaceDetector(detector_bytes)
     crops = []
     for file in ("obama", "obama3", "biden"):
@@ -126,6 +124,23 @@ def test_backbones_tell_the_two_people_apart(name: str, detector_bytes: bytes, p
     cosines = templates @ templates.T
     assert cosines[0, 1] > 0.5
     assert cosines[0, 2] < 0.3
+
+
+def test_joined_backbone_is_its_members_side_by_side(tmp_path: Path) -> None:
+    both, crops = load_backbone("sface+dlib"), np.random.default_rng(0).integers(0, 256, (3, 112, 112, 3), np.uint8)
+    assert (both.name, both.dim, len(both.sha256)) == ("sface+dlib", 256, 2 * 64 + 1)
+    parts = [load_backbone(name).embed(crops) for name in ("sface", "dlib")]
+    templates = both.embed(crops)
+    np.testing.assert_allclose(templates @ templates.T, sum(p @ p.T for p in parts) / 2, atol=1e-5)
+    np.testing.assert_allclose(np.concatenate([both.embed_one(crop) for crop in crops]), templates, atol=1e-6)
+    (person := tmp_path / "faces" / "ann").mkdir(parents=True)
+    files = [save(person, f"{i}.png", crop) for i, crop in enumerate(crops)]
+    np.testing.assert_allclose(templates_of(read_faces(tmp_path / "faces"), both, tmp_path), templates, atol=1e-6)
+    assert len(list(tmp_path.glob("*.npy"))) == 2  # each member's are cached apart
+    with pytest.raises(UsageError, match="more than one file"):
+        load_backbone("sface+dlib", files[0])
+    with pytest.raises(MissingError, match="not found"):
+        load_backbone("sface+dlib", tmp_path)
 
 
 def test_backbones_refuse_what_is_no_crop(sface: Backbone) -> None:

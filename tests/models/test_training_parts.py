@@ -49,7 +49,7 @@ def test_loss_terms_against_plain_numpy() -> None:
     loss = VerificationLoss(positive_weight=3.0)
     scores, cosines = torch.tensor([[0.5, -0.2, 0.1]]), torch.tensor([[0.6, 0.1, 0.9]])
     same, personal = torch.tensor([[1.0, 0.0, -1.0]]), torch.tensor([2.0, 0.0])
-    terms = loss(scores, cosines, same, personal, (2.0, 3.0, 1.0, 0.5))
+    terms = loss(scores, cosines, same, personal, (2.0, 3.0, 1.0, 0.5), every_pair=False)
     target = np.clip((cosines.numpy() - 0.25) * 2, -1, 1)
     assert terms.distillation.item() == pytest.approx(((scores.numpy() - target) ** 2).mean(), abs=1e-6)
     p = 1 / (1 + np.exp(-(8 * np.array([0.5, -0.2]) - 1)))
@@ -61,6 +61,23 @@ def test_loss_terms_against_plain_numpy() -> None:
     expected = 2 * terms.distillation.item() + 3 * terms.ranking.item() + entropy + 0.5 * 2
     assert terms.total.item() == pytest.approx(expected, abs=1e-4)
     assert cosine_to_score(torch.tensor(0.25)).item() == 0.0
+
+
+def test_ranking_of_a_batch_against_more_templates_than_its_own() -> None:
+    """Each face ranks every template; each of the batch's own templates ranks the batch's faces."""
+    g = torch.Generator().manual_seed(0)
+    scores, cosines = torch.rand(5, 2, generator=g), torch.rand(5, 2, generator=g)
+    same = torch.zeros(5, 2)
+    terms = VerificationLoss(1.0)(scores, cosines, same, torch.zeros(1), (1.0, 1.0, 1.0, 1.0), every_pair=True)
+
+    def divergence(score: np.ndarray, cosine: np.ndarray) -> float:
+        p, q = (np.exp(x) / np.exp(x).sum() for x in ((cosine - 0.25) * 12, score * 6))
+        return float((p * np.log(p / q)).sum())
+
+    s, c = scores.numpy(), cosines.numpy()
+    by_template = np.mean([divergence(s[u], c[u]) for u in range(2)])
+    by_face = np.mean([divergence(s[:, n], c[:, n]) for n in range(2)])
+    assert terms.ranking.item() == pytest.approx((by_template + by_face) / 2, abs=1e-5)
 
 
 def clustered(groups: int = 4, each: int = 30) -> tuple[np.ndarray, np.ndarray]:
