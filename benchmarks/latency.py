@@ -16,7 +16,7 @@ import numpy as np
 from device.alignment import CROP_PX, TEMPLATE, align, shrink
 from device.detector import CAMERA_SIDES_PX, Face, FaceDetector
 from device.quality import QualityLimits, assess
-from device.runtimes import PRECISIONS, installed_runtimes, open_verifier
+from device.runtimes import installed_runtimes, open_verifier, precisions
 from export.manifest import DETECTOR, Bundle
 from toolkit.errors import HyperverifyError, MissingError
 
@@ -70,7 +70,7 @@ def stage_latencies(bundle: Bundle, runs: int, threads: int) -> dict[str, Timing
         "align": measure(aligned, runs),
     }
     for runtime in installed_runtimes():
-        for precision in PRECISIONS:
+        for precision in precisions(runtime):
             with open_verifier(bundle, runtime, precision, threads) as verifier:
                 key = f"{runtime}/{precision}"
                 found[f"verify/{key}"] = measure(lambda v=verifier: v.score(pixels), runs)  # type: ignore[misc]

@@ -22,6 +22,6 @@ class FileScorer:
     def scores(self, theta: np.ndarray, pixels: np.ndarray) -> np.ndarray:
         """θ [P] and faces uint8 RGB [N, H, W, 3] to float64 [N]."""
         name = choose_runtime(self.runtime)
-        data = write_model(self.spec, theta, RUNTIMES[name][1], self.precision)
+        data = write_model(self.spec, theta, RUNTIMES[name].kind, self.precision)
         with load_verifier(name, data, self.precision) as verifier:
             return np.array([verifier.score(face) for face in pixels])

@@ -1,4 +1,4 @@
-"""The verifier in whichever runtime the device has: ONNX Runtime, LiteRT or tflite-runtime, behind one interface."""
+"""The verifier in whichever runtime the device has, behind one interface: ONNX Runtime, LiteRT, tflite-runtime or C."""
 
 from __future__ import annotations
 
@@ -8,18 +8,30 @@ import os
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from device.c_runtime import CompiledVerifier, compiler
 from export.manifest import MODELS, Bundle
-from toolkit.errors import ArtifactError, MissingError, UsageError
+from toolkit.errors import ArtifactError, HyperverifyError, MissingError, UsageError
+
+
+class Runtime(NamedTuple):
+    module: str  # imported when used; C has none
+    kind: str  # of the model file
+    package: str
+    remedy: str  # for a machine that lacks it
+
 
 # In order of preference: the first that is installed is used for "auto". LiteRT runs the int8 file fastest.
 RUNTIMES = {
-    "litert": ("ai_edge_litert.interpreter", "tflite", "ai-edge-litert", "litert"),
-    "onnxruntime": ("onnxruntime", "onnx", "onnxruntime", "onnxruntime"),
-    "tflite-runtime": ("tflite_runtime.interpreter", "tflite", "tflite-runtime", "tflite"),
+    "litert": Runtime("ai_edge_litert.interpreter", "tflite", "ai-edge-litert", "pip install 'hyperverify[litert]'"),
+    "onnxruntime": Runtime("onnxruntime", "onnx", "onnxruntime", "pip install 'hyperverify[onnxruntime]'"),
+    "tflite-runtime": Runtime(
+        "tflite_runtime.interpreter", "tflite", "tflite-runtime", "pip install 'hyperverify[tflite]'"
+    ),
+    "c": Runtime("", "c", "a C compiler", "sudo apt install gcc"),
 }
 PRECISIONS = ("int8", "fp32")
 
@@ -63,7 +75,7 @@ class TfliteVerifier(Verifier):
 
     def __init__(self, name: str, model: bytes, precision: str, threads: int):
         super().__init__(name, precision)
-        module = importlib.import_module(RUNTIMES[name][0])
+        module = importlib.import_module(RUNTIMES[name].module)
         with _quiet_stderr():
             self._interpreter: Any = module.Interpreter(model_content=model, num_threads=threads)
             self._interpreter.allocate_tensors()
@@ -77,6 +89,20 @@ class TfliteVerifier(Verifier):
 
     def __exit__(self, *_: object) -> None:
         self._interpreter = None
+
+
+class CVerifier(Verifier):
+    """The int8 C file, compiled on the spot: no runtime at all."""
+
+    def __init__(self, model: bytes):
+        super().__init__("c", "int8")
+        self._compiled = CompiledVerifier(model)
+
+    def score(self, pixels: np.ndarray) -> float:
+        return self._compiled.score(np.ascontiguousarray(pixels)) / 128.0
+
+    def _run(self, x: np.ndarray) -> float:
+        raise NotImplementedError
 
 
 @contextmanager
@@ -94,8 +120,12 @@ def _quiet_stderr() -> Iterator[None]:
 
 
 def installed_runtimes() -> list[str]:
-    """Names of the runtimes whose package is there, without importing any."""
-    return [name for name, (module, *_) in RUNTIMES.items() if importlib.util.find_spec(module.split(".")[0])]
+    """Names of the runtimes whose package, or compiler, is there; without importing any."""
+    return [
+        name
+        for name, runtime in RUNTIMES.items()
+        if (importlib.util.find_spec(runtime.module.split(".")[0]) if runtime.module else compiler())
+    ]
 
 
 def choose_runtime(name: str) -> str:
@@ -107,20 +137,32 @@ def choose_runtime(name: str) -> str:
         return present[0]
     if name not in present:
         wanted = name if name != "auto" else "litert"
-        package, extra = RUNTIMES[wanted][2:]
-        raise MissingError(f"the runtime {package} is not installed", do=f"run `pip install 'hyperverify[{extra}]'`")
+        missing = RUNTIMES[wanted]
+        raise MissingError(f"the runtime {missing.package} is not installed", do=f"run `{missing.remedy}`")
     return name
+
+
+def precisions(runtime: str) -> list[str]:
+    """Those that bundles have a file of, for this runtime."""
+    return [precision for precision in PRECISIONS if (RUNTIMES[runtime].kind, precision) in MODELS]
+
+
+def check_precision(runtime: str, precision: str) -> None:
+    """Raises UsageError."""
+    if precision not in (possible := precisions(runtime)):
+        raise UsageError(f"the runtime {runtime} has no such precision", got=precision, expected=" or ".join(possible))
 
 
 def load_verifier(name: str, model: bytes, precision: str, threads: int = 1) -> Verifier:
     """A verifier from the bytes of a file of the runtime's own format. Raises ArtifactError if it does not load."""
-    if precision not in PRECISIONS:
-        raise UsageError("unknown precision", got=precision, expected=" or ".join(PRECISIONS))
+    check_precision(name, precision)
     try:
         if name == "onnxruntime":
             return OnnxVerifier(model, precision, threads)
+        if name == "c":
+            return CVerifier(model)
         return TfliteVerifier(name, model, precision, threads)
-    except (ImportError, MemoryError):
+    except (ImportError, MemoryError, HyperverifyError):
         raise
     except Exception as error:  # each runtime has exceptions of its own
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -129,7 +171,6 @@ def load_verifier(name: str, model: bytes, precision: str, threads: int = 1) -> 
 
 def open_verifier(bundle: Bundle, runtime: str = "auto", precision: str = "int8", threads: int = 1) -> Verifier:
     """The bundle's verifier in a runtime. Raises UsageError, MissingError, ArtifactError."""
-    if precision not in PRECISIONS:
-        raise UsageError("unknown precision", got=precision, expected=" or ".join(PRECISIONS))
     name = choose_runtime(runtime)
-    return load_verifier(name, bundle.read(MODELS[RUNTIMES[name][1], precision]), precision, threads)
+    check_precision(name, precision)
+    return load_verifier(name, bundle.read(MODELS[RUNTIMES[name].kind, precision]), precision, threads)

@@ -35,12 +35,16 @@ class BundleContent:
 
 
 def write_model(spec: VerifierSpec, theta: np.ndarray, kind: str, precision: str) -> bytes:
-    """One model file; kind "onnx" or "tflite". Raises ArtifactError (unusable θ), MissingError (package)."""
+    """One model file; kind "onnx", "tflite" or "c". Raises ArtifactError (unusable θ), MissingError (package)."""
     try:
         if kind == "onnx":
             from export.onnx_writer import write_onnx
 
             return write_onnx(spec, theta, precision)
+        if kind == "c":
+            from export.c_writer import write_c_single
+
+            return write_c_single(spec, theta, precision)
         from export.tflite_writer import write_tflite
 
         return write_tflite(spec, theta, precision)

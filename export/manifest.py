@@ -1,6 +1,6 @@
 """The bundle's manifest: what a device needs to know, and the SHA-256 of every file beside it. No dependencies.
 
-NAME.hvb/  manifest.json  model.onnx  model.int8.onnx  model.tflite  model.int8.tflite  detector.onnx
+NAME.hvb/  manifest.json  model.onnx  model.int8.onnx  model.tflite  model.int8.tflite  model.c  detector.onnx
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ MODELS = {
     ("onnx", "int8"): "model.int8.onnx",
     ("tflite", "fp32"): "model.tflite",
     ("tflite", "int8"): "model.int8.tflite",
+    ("c", "int8"): "model.c",
 }
 FILES = (*MODELS.values(), DETECTOR)
 

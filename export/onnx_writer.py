@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 
 from export.quantize import LEAKY, LINEAR, QuantisedLayer, layer_tensors, quantise
@@ -185,3 +186,12 @@ def write_onnx(spec: VerifierSpec, theta: np.ndarray, precision: str = "fp32") -
     real = _Float(spec, theta)
     real.build()
     return real.model(TensorProto.FLOAT, "fp32")
+
+
+def read_theta(spec: VerifierSpec, data: bytes) -> np.ndarray:
+    """The θ float32 [P] that `write_onnx` made this fp32 file from. Raises ArtifactError."""
+    try:
+        tensors = {t.name: numpy_helper.to_array(t) for t in onnx.load_from_string(data).graph.initializer}
+        return np.concatenate([tensors[slot.name].reshape(slot.size) for slot in spec.slots.values()])
+    except (KeyError, ValueError, DecodeError) as error:
+        raise ArtifactError("this is not the spec's fp32 ONNX file", got=str(error)[:200]) from error

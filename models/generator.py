@@ -131,9 +131,13 @@ class Generator:
             )
         return session
 
+    @property
+    def template_dim(self) -> int:
+        return int(self._session.get_inputs()[0].shape[1])
+
     def weights(self, templates: np.ndarray) -> np.ndarray:
         """Unit templates float32 [N, D] to θ float32 [N, P]. Raises UsageError for another shape or a NaN."""
-        dim = self._session.get_inputs()[0].shape[1]
+        dim = self.template_dim
         if templates.ndim != 2 or templates.shape[1] != dim or not np.isfinite(templates).all():
             raise UsageError("these templates do not fit the generator", got=templates.shape, expected=f"[N, {dim}]")
         theta: np.ndarray = self._session.run(None, {"templates": templates.astype(np.float32)})[0]

@@ -56,7 +56,8 @@ class VerificationLoss(nn.Module):
         """scores, cosines [U, N]; same [U, N] = 1 genuine, 0 impostor, -1 unknown; personal: the generated part of θ.
 
         `every_pair`: column n is one face under every template, and row n < N is that face's own; else each row has
-        faces of its own. `weights` are those of distillation, ranking, cross-entropy and norm penalty at this point of the schedule.
+        faces of its own. `weights` are those of distillation, ranking, cross-entropy and norm penalty at this point of
+        the schedule.
         """
         distillation = F.mse_loss(scores, cosine_to_score(cosines))
         pair_weight = torch.where(same > 0, self.positive_weight, 1.0) * (same >= 0)

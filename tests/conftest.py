@@ -71,8 +71,9 @@ def theta() -> np.ndarray:
     """Weights of a verifier that uses its whole range: the shipped generator's, for a made-up template."""
     from models.generator import Generator
 
-    template = np.random.default_rng(7).standard_normal((1, 128)).astype(np.float32)
-    return Generator().weights(template / np.linalg.norm(template))[0]
+    h = Generator()
+    template = np.random.default_rng(7).standard_normal((1, h.template_dim)).astype(np.float32)
+    return h.weights(template / np.linalg.norm(template))[0]
 
 
 @pytest.fixture(scope="session")

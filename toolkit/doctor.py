@@ -68,8 +68,7 @@ def _models() -> list[Check]:
             path = find_model(model.name)
             checks.append(Check(f"model {model.name}", "ok", f"{path}, SHA-256 {model.sha256[:12]}…"))
         except HyperverifyError as error:
-            status = "optional" if model.name == "dlib" else "failed"
-            checks.append(Check(f"model {model.name}", status, error.what, error.do))
+            checks.append(Check(f"model {model.name}", "failed", error.what, error.do))
     return checks
 
 
@@ -86,16 +85,19 @@ def _generator() -> Check:
 
 
 def _runtimes() -> list[Check]:
+    from device.c_runtime import compiler
     from device.runtimes import RUNTIMES, installed_runtimes
 
     present = installed_runtimes()
     checks = []
-    for name, (*_, package, extra) in RUNTIMES.items():
+    for name, runtime in RUNTIMES.items():
         if name in present:
-            checks.append(Check(f"runtime {name}", "ok", _version(package)))
+            checks.append(
+                Check(f"runtime {name}", "ok", _version(runtime.package) if runtime.module else str(compiler()))
+            )
         else:
             status = "optional" if present else "failed"
-            checks.append(Check(f"runtime {name}", status, "not installed", f"pip install 'hyperverify[{extra}]'"))
+            checks.append(Check(f"runtime {name}", status, "not installed", runtime.remedy))
     return checks
 
 

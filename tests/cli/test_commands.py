@@ -129,6 +129,26 @@ def test_export_gives_the_bundles_bytes(
     assert (tmp_path / "out").stat().st_mode & 0o777 == 0o600
 
 
+def test_c_source_and_c_runtime(toolkit: Toolkit, bundle: Path, photos: Path, tmp_path: Path) -> None:
+    for format_, score in (("c", "int32_t"), ("c-fp32", "float")):
+        done = toolkit("export", bundle, "--format", format_, "-o", tmp_path / format_, "--json")
+        assert [Path(row["file"]).name for row in done.json["files"]] == ["verifier.h", "verifier.c"], done.err
+        header = (tmp_path / format_ / "verifier.h").read_text()
+        assert f"{score} hv_score(" in header
+        assert "HV_THRESHOLD_FMR1E_3" in header
+        assert (tmp_path / format_ / "verifier.c").stat().st_mode & 0o777 == 0o600
+    files = [photos / name for name in ("obama3.jpg", "biden.jpg")]
+    results = {r: toolkit("verify", bundle, *files, "--runtime", r, "--json") for r in ("c", "litert")}
+    scores = {r: [row["score"] for row in done.json["images"]] for r, done in results.items()}
+    assert scores["c"] == pytest.approx(scores["litert"], abs=3 / 128)
+    refused = toolkit("verify", bundle, files[0], "--runtime", "c", "--precision", "fp32")
+    assert (refused.code, refused.out) == (2, "")
+    assert "the runtime c has no such precision" in refused.err
+    missing = toolkit("verify", bundle, files[0], "--runtime", "c", PATH=str(tmp_path), CC="")
+    assert missing.code == 3
+    assert "sudo apt install gcc" in missing.err
+
+
 def test_bench_counts_and_compares(toolkit: Toolkit, bundle: Path, tmp_path: Path) -> None:
     done = toolkit("bench", bundle, "--runs", "20", "--raw", tmp_path / "raw.json", "--json")
     assert done.code == 0, done.err

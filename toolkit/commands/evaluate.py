@@ -98,11 +98,10 @@ def _counts(text: str) -> list[int]:
 
 
 def _prepare(generator: Path | None, precision: str, runtime: str, plot: Path | None) -> tuple[Generator, FileScorer]:
-    from device.runtimes import PRECISIONS, choose_runtime
+    from device.runtimes import check_precision, choose_runtime
     from models.generator import SHIPPED, Generator
 
-    if precision not in PRECISIONS:
-        raise UsageError("unknown precision", got=precision, expected=" or ".join(PRECISIONS))
+    check_precision(name := choose_runtime(runtime), precision)
     try:
         import scipy  # noqa: F401  (asked for here so that its absence is told before the work)
 
@@ -114,7 +113,7 @@ def _prepare(generator: Path | None, precision: str, runtime: str, plot: Path | 
 
         check_plotting(plot)
     h = Generator(generator or SHIPPED)
-    return h, FileScorer(h.info.spec, precision, choose_runtime(runtime))
+    return h, FileScorer(h.info.spec, precision, name)
 
 
 def _load(h: Generator, faces: Path, split: str, backbone: Path | None, threads: int) -> FaceSet:

@@ -1,44 +1,74 @@
-"""`toolkit export`: one model file out of a bundle."""
+"""`toolkit export`: one model file out of a bundle, or the verifier as C source."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from toolkit.commands.options import Bundle, Json
-from toolkit.errors import UsageError
+from toolkit.errors import MissingError, UsageError
 from toolkit.output import emit
 
-FORMATS = {
+if TYPE_CHECKING:
+    from export.manifest import Bundle as OpenedBundle
+
+FILES = {
     "onnx": ("onnx", "fp32"),
     "onnx-int8": ("onnx", "int8"),
     "tflite": ("tflite", "fp32"),
     "tflite-int8": ("tflite", "int8"),
 }
+SOURCES = {"c": "int8", "c-fp32": "fp32"}
+FORMATS = (*FILES, *SOURCES)
 
 
 def export(
     bundle: Bundle,
     format_: Annotated[str, typer.Option("--format", "-f", help=", ".join(FORMATS))] = "tflite-int8",
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="File to write; default: the bundle's name for it.")
+        Path | None,
+        typer.Option("--out", "-o", help="File to write, for C the folder; default: the bundle's name for it."),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Write one model file from a bundle, checked against the manifest.
+    """Write one model file from a bundle, checked against the manifest, or verifier.h and verifier.c.
 
-    The file is written 0600: a verifier's weights are the biometric template.
+    What is written is 0600: a verifier's weights are the biometric template.
     """
-    from export.manifest import MODELS, open_bundle
+    from export.manifest import open_bundle
     from toolkit.atomic import write_atomically
 
     if format_ not in FORMATS:
         raise UsageError("unknown format", got=format_, expected=", ".join(FORMATS))
     opened = open_bundle(bundle)
-    kind, precision = FORMATS[format_]
-    data = opened.read(MODELS[kind, precision])
-    path = out or Path(f"{opened.name}.{MODELS[kind, precision].removeprefix('model.')}")
-    write_atomically(path, data)
-    emit({"file": str(path), "format": format_, "bytes": len(data)}, json, lambda: f"{path}: {len(data)} bytes")
+    files = _sources(opened, format_, out) if format_ in SOURCES else _file(opened, format_, out)
+    for path, data in files.items():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_atomically(path, data)
+    rows = [{"file": str(path), "format": format_, "bytes": len(data)} for path, data in files.items()]
+    emit({"files": rows}, json, lambda: "\n".join(f"{row['file']}: {row['bytes']} bytes" for row in rows))
+
+
+def _file(opened: OpenedBundle, format_: str, out: Path | None) -> dict[Path, bytes]:
+    from export.manifest import MODELS
+
+    file = MODELS[FILES[format_]]
+    return {out or Path(f"{opened.name}.{file.removeprefix('model.')}"): opened.read(file)}
+
+
+def _sources(opened: OpenedBundle, format_: str, out: Path | None) -> dict[Path, bytes]:
+    """Written anew from the weights in the bundle's fp32 ONNX file."""
+    from export.c_writer import write_c
+    from export.manifest import MODELS
+
+    try:
+        from export.onnx_writer import read_theta
+    except ImportError as error:
+        what = f"writing C needs {error.name}"
+        raise MissingError(what, do="run `pip install 'hyperverify[enroll]'` or use the bundle's model.c") from error
+    theta = read_theta(opened.spec, opened.read(MODELS["onnx", "fp32"]))
+    thresholds = {name: float(point["threshold"]) for name, point in opened.manifest["operating_points"].items()}
+    folder = out or Path(f"{opened.name}-{format_}")
+    return {folder / name: data for name, data in write_c(opened.spec, theta, SOURCES[format_], thresholds).items()}

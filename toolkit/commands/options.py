@@ -14,7 +14,8 @@ GeneratorFile = Annotated[
     Path | None, typer.Option("--generator", help="A generator's .onnx file; default: the shipped one.")
 ]
 RuntimeName = Annotated[
-    str, typer.Option("--runtime", help="onnxruntime, litert, tflite-runtime, or auto: the first that is installed.")
+    str,
+    typer.Option("--runtime", help="onnxruntime, litert, tflite-runtime, c (compiled here), or auto: the first found."),
 ]
 Precision = Annotated[str, typer.Option(help="int8 or fp32.")]
 Point = Annotated[str, typer.Option("--operating-point", help="fmr1e-2, fmr1e-3 or fmr1e-4.")]

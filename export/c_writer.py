@@ -1,0 +1,199 @@
+"""Write the verifier as C99: `verifier.h` and `verifier.c`, with no library behind them, no malloc and no state.
+
+    int8   int32_t hv_score(const uint8_t rgb[...], void *arena)   steps of 1/128, equal to `export.integer` bit for bit
+    fp32   float   hv_score(const uint8_t rgb[...], void *arena)
+
+The kernels are the files in `export/c`; what is written here is the person's weights, the calls in the order of the
+spec's layers, and where in the arena each layer's output lives.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from export.arena import Plan, plan_arena
+from export.integer import channel_factors
+from export.quantize import LEAKY, LINEAR, QuantisedLayer, layer_tensors, quantise
+from models.spec import LEAKY_SLOPE, Layer, VerifierSpec
+from toolkit.errors import ArtifactError
+
+KERNELS = Path(__file__).parent / "c"
+HEADER, SOURCE = "verifier.h", "verifier.c"
+_LINE = 120
+_TYPES = {"int8": ("int8_t", "int32_t", 1), "fp32": ("float", "float", 4)}  # activation, score, bytes an activation
+
+_INLINE = """#if defined(__GNUC__)
+#define HV_INLINE __inline__ __attribute__((always_inline))
+#else
+#define HV_INLINE
+#endif
+"""
+
+
+def write_c(
+    spec: VerifierSpec, theta: np.ndarray, precision: str = "int8", thresholds: dict[str, float] | None = None
+) -> dict[str, bytes]:
+    """File name → content for θ float32 [P]; `thresholds` by operating point go into the header.
+
+    Deterministic. Raises ArtifactError (wrong θ, or a layer kind that C has no kernel for).
+    """
+    writer = _Writer(spec, theta, precision)
+    return {
+        HEADER: writer.header(thresholds or {}).encode(),
+        SOURCE: writer.source().encode(),
+    }
+
+
+def write_c_single(spec: VerifierSpec, theta: np.ndarray, precision: str = "int8") -> bytes:
+    """Header and source in one file that compiles alone: the form inside a bundle."""
+    files = write_c(spec, theta, precision)
+    return files[HEADER] + b"\n" + files[SOURCE].removeprefix(f'#include "{HEADER}"\n'.encode())
+
+
+class _Writer:
+    """The text of both files."""
+
+    def __init__(self, spec: VerifierSpec, theta: np.ndarray, precision: str):
+        self.spec, self.precision = spec, precision
+        self.activation, self.score, self.width_bytes = _TYPES[precision]
+        self.real = layer_tensors(spec, theta)
+        self.quantised = quantise(spec, theta) if precision == "int8" else {}
+        self.plan: Plan = plan_arena(spec, self.width_bytes)
+        self.arrays: list[str] = []
+        self.calls: list[str] = []
+
+    def header(self, thresholds: dict[str, float]) -> str:
+        unit, aligned = (
+            ("steps of 1/128", "") if self.precision == "int8" else ("its own unit", ", aligned as a float is")
+        )
+        lines = [
+            "/* One person's face verifier. Its weights are that person's biometric template: keep them secret.",
+            f"   Spec {self.spec.hash}, {self.precision}. */",
+            "#ifndef HV_VERIFIER_H",
+            "#define HV_VERIFIER_H",
+            "#include <stdint.h>",
+            "",
+            f"#define HV_INPUT_PX {self.spec.input_px}",
+            f"#define HV_ARENA_BYTES {self.plan.size_bytes}",
+            "/* Accept a score at or above the threshold of the operating point that you choose. */",
+            *(f"#define HV_THRESHOLD_{_identifier(k)} {self._threshold(v)}" for k, v in sorted(thresholds.items())),
+            "",
+            f"/* Score, in {unit}, of one aligned face: RGB, row by row, HV_INPUT_PX squared. `arena` is",
+            f"   HV_ARENA_BYTES of working memory{aligned}. Nothing outlives the call: threads with an arena each",
+            "   may call this at once. */",
+            f"{self.score} hv_score(const uint8_t rgb[HV_INPUT_PX * HV_INPUT_PX * 3], void *arena);",
+            "",
+            "#endif",
+        ]
+        return "\n".join(lines) + "\n"
+
+    def _threshold(self, value: float) -> str:
+        return f"({math.ceil(value * 128)})" if self.precision == "int8" else f"({_float(value)})"
+
+    def source(self) -> str:
+        x, image = "image", self.spec.input_px**2 * 3
+        self.calls.append(f"hv_image(rgb, {self._at('image')}, {image});")
+        for layer in self.spec.layers:
+            write = getattr(self, f"write_{layer.kind}", None)
+            if write is None:
+                raise ArtifactError(f"layer {layer.name}: the C writer does not know the kind {layer.kind}")
+            write(layer, x)
+            x = layer.name
+        kernels = (KERNELS / f"{self.precision}.c").read_text()
+        for name, value in self._constants().items():
+            kernels = kernels.replace(f"@{name}@", str(value))
+        body = "\n".join(f"    {line}" for line in self.calls)
+        return "\n".join(
+            [
+                f'#include "{HEADER}"\n',
+                _INLINE,
+                kernels,
+                *self.arrays,
+                f"{self.score} hv_score(const uint8_t rgb[HV_INPUT_PX * HV_INPUT_PX * 3], void *arena) {{",
+                f"    {self.activation} *const memory = ({self.activation} *)arena;",
+                body,
+                f"    return *({self._at(x)});",
+                "}\n",
+            ]
+        )
+
+    def _constants(self) -> dict[str, object]:
+        widest = max(layer.out_channels for layer in self.spec.layers)
+        factor = LINEAR.scale / LEAKY.scale * 256
+        return {
+            "MAX_CHANNELS": widest,
+            "MAX_TAPS": max(layer.kernel**2 for layer in self.spec.layers),
+            "LEAKY_ZERO": LEAKY.zero,
+            "POSITIVE": round(factor),
+            "NEGATIVE": round(factor * LEAKY_SLOPE),
+            "SLOPE": LEAKY_SLOPE,
+        }
+
+    def _at(self, name: str) -> str:
+        return f"memory + {self.plan.offsets[name] // self.width_bytes}"
+
+    def write_add(self, layer: Layer, x: str) -> None:
+        if layer.activation != "linear":
+            raise ArtifactError(f"layer {layer.name}: the C writer knows no {layer.activation} addition")
+        count = self.spec.sides[layer.name] ** 2 * layer.out_channels
+        out = self._at(layer.name)
+        self.calls.append(f"hv_add({self._at(x)}, {self._at(layer.skip)}, {out}, {count});")
+
+    def write_conv(self, layer: Layer, x: str) -> None:
+        self._weighted("hv_conv", layer, x, (2, 3, 1, 0))  # [out, in, k, k] to [k, k, in, out]
+
+    def write_depthwise(self, layer: Layer, x: str) -> None:
+        self._weighted("hv_depthwise", layer, x, (2, 3, 1, 0))
+
+    def write_dense(self, layer: Layer, x: str) -> None:
+        self._weighted("hv_conv", layer, x, (1, 0))
+
+    def _weighted(self, kernel: str, layer: Layer, x: str, order: tuple[int, ...]) -> None:
+        name = _identifier(layer.name).lower()
+        side_in = self.spec.sides.get(x, self.spec.input_px) if layer.kind != "dense" else 1
+        shape = [side_in, layer.in_channels, self.spec.sides[layer.name], layer.out_channels,
+                 layer.kernel, layer.stride, layer.padding]  # fmt: skip
+        if self.precision == "int8":
+            fields = [*shape, *self._integer_fields(name, layer, order)]
+        else:
+            weight = self.real[f"{layer.name}.weight"].transpose(order).ravel()
+            self._array("float", f"{name}_weight", map(_float, weight.tolist()))
+            self._array("float", f"{name}_bias", map(_float, self.real[f"{layer.name}.bias"].tolist()))
+            clipped = int(layer.kind != "dense")
+            fields = [*shape, int(layer.activation == "leaky"), clipped, f"{name}_weight", f"{name}_bias"]
+        self.arrays.append(f"static const hv_layer {name} = {{{', '.join(map(str, fields))}}};\n")
+        self.calls.append(f"{kernel}(&{name}, {self._at(x)}, {self._at(layer.name)});")
+
+    def _integer_fields(self, name: str, layer: Layer, order: tuple[int, ...]) -> list[object]:
+        q: QuantisedLayer = self.quantised[layer.name]
+        multipliers, shifts = zip(*channel_factors(q), strict=True)
+        self._array("int8_t", f"{name}_weight", map(str, q.weight.transpose(order).ravel().tolist()))
+        self._array("int32_t", f"{name}_bias", map(str, q.bias.tolist()))
+        self._array("int32_t", f"{name}_multiplier", map(str, multipliers))
+        self._array("uint8_t", f"{name}_shift", (str(shift - 32) for shift in shifts))
+        pointers = [f"{name}_{part}" for part in ("weight", "bias", "multiplier", "shift")]
+        return [q.input.zero, int(layer.activation == "leaky"), *pointers]
+
+    def _array(self, kind: str, name: str, values: Iterable[str]) -> None:
+        lines, line = [], "   "
+        for value in values:
+            if len(line) + len(value) + 2 > _LINE:
+                lines.append(line)
+                line = "   "
+            line += f" {value},"
+        body = "\n".join([*lines, line])
+        self.arrays.append(f"static const {kind} {name}[] = {{\n{body}\n}};")
+
+
+def _identifier(name: str) -> str:
+    return "".join(c if c.isalnum() else "_" for c in name).upper()
+
+
+def _float(value: float) -> str:
+    """A C literal that reads back to exactly this float32."""
+    text = repr(float(np.float32(value)))
+    return (text if any(c in text for c in ".e") else f"{text}.0") + "f"

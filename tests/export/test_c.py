@@ -1,0 +1,164 @@
+"""The C code: clean under strict compilers and sanitisers, bit for bit the integer reference, free of state."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests_support import describe
+from tolerances import FP32_ATOL
+
+from export.arena import plan_arena
+from export.c_writer import HEADER, SOURCE, write_c, write_c_single
+from export.integer import IntegerVerifier
+from models.spec import DEFAULT_SPEC, Layer, VerifierSpec, mobile_spec
+from models.verifier import to_input, verify_users
+from toolkit.errors import ArtifactError
+
+STRICT = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"]
+COMPILERS = [name for name in ("gcc", "clang") if shutil.which(name)]
+
+# Scores faces from a file, then as many made-up ones as asked for, whose scores must lie in int8.
+HARNESS = """
+#include <stdio.h>
+#include <stdlib.h>
+#include "verifier.h"
+int main(int argc, char **argv) {
+    static uint8_t rgb[HV_INPUT_PX * HV_INPUT_PX * 3];
+    void *arena = malloc(HV_ARENA_BYTES);
+    long i, more = atol(argv[2]);
+    uint32_t state = 1;
+    FILE *file = fopen(argv[1], "rb");
+    if (argc != 3 || !file || !arena) return 2;
+    while (fread(rgb, 1, sizeof rgb, file) == sizeof rgb) printf("%ld\\n", (long)hv_score(rgb, arena));
+    for (i = 0; i < more; i++) {
+        size_t k;
+        int32_t score;
+        for (k = 0; k < sizeof rgb; k++) rgb[k] = (uint8_t)((state = state * 1664525u + 1013904223u) >> 24);
+        score = hv_score(rgb, arena);
+        if (score < -128 || score > 127) return 3;
+    }
+    fclose(file);
+    free(arena);
+    return 0;
+}
+"""
+
+
+def written(folder: Path, theta: np.ndarray, precision: str = "int8", spec: VerifierSpec = DEFAULT_SPEC) -> Path:
+    for name, data in write_c(spec, theta, precision, {"fmr1e-3": 0.1640625}).items():
+        (folder / name).write_bytes(data)
+    return folder
+
+
+def built(folder: Path, compiler: str, *flags: str) -> Path:
+    subprocess.run([compiler, *STRICT, *flags, SOURCE, "-o", "out"], cwd=folder, check=True)
+    return folder / "out"
+
+
+@pytest.mark.parametrize("compiler", COMPILERS)
+@pytest.mark.parametrize("precision", ["int8", "fp32"])
+def test_strict_compilers_have_nothing_to_say(compiler: str, precision: str, theta: np.ndarray, tmp_path: Path) -> None:
+    written(tmp_path, theta, precision)
+    for optimise in ("-O0", "-O3"):
+        built(tmp_path, compiler, optimise, "-c")
+
+
+def test_sanitisers_find_nothing_and_every_score_is_the_references(
+    theta: np.ndarray, noise_faces: np.ndarray, tmp_path: Path
+) -> None:
+    written(tmp_path, theta)
+    (tmp_path / "main.c").write_text(HARNESS)
+    extremes = np.stack([np.full_like(noise_faces[0], level) for level in (0, 128, 255)])
+    faces = np.concatenate([noise_faces, extremes])
+    (tmp_path / "faces").write_bytes(faces.tobytes())
+    program = built(tmp_path, "gcc", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "main.c")
+    done = subprocess.run([program, "faces", "10000"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert [int(line) for line in done.stdout.split()] == IntegerVerifier(DEFAULT_SPEC, theta).scores(faces).tolist()
+
+
+def test_sums_at_the_edge_of_their_range(noise_faces: np.ndarray, tmp_path: Path) -> None:
+    """Large and tiny weights: the largest biases, the largest and smallest factors, channels of zeros."""
+    theta = np.random.default_rng(0).uniform(-31, 31, DEFAULT_SPEC.params).astype(np.float32)
+    theta *= 10.0 ** np.random.default_rng(1).integers(-9, 1, len(theta)).astype(np.float32)
+    for slot in (s for s in DEFAULT_SPEC.slots.values() if s.name.endswith(".bias")):
+        theta[slot.offset] = 1e6
+    theta[DEFAULT_SPEC.slots["stem.weight"].offset :][:27] = 0
+    written(tmp_path, theta)
+    (tmp_path / "main.c").write_text(HARNESS)
+    (tmp_path / "faces").write_bytes(noise_faces.tobytes())
+    program = built(tmp_path, "gcc", "-O1", "-fsanitize=undefined", "-fno-sanitize-recover=all", "main.c")
+    done = subprocess.run([program, "faces", "0"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    expected = IntegerVerifier(DEFAULT_SPEC, theta).scores(noise_faces).tolist()
+    assert [int(line) for line in done.stdout.split()] == expected
+
+
+def test_float_c_equals_torch(theta: np.ndarray, noise_faces: np.ndarray, tmp_path: Path) -> None:
+    library = ctypes.CDLL(str(built(written(tmp_path, theta, "fp32"), "gcc", "-O2", "-shared", "-fPIC")))
+    library.hv_score.restype = ctypes.c_float
+    arena = np.zeros(plan_arena(DEFAULT_SPEC, 4).size_bytes // 4, np.float32)
+    found = np.array([library.hv_score(ctypes.c_void_p(f.ctypes.data), ctypes.c_void_p(arena.ctypes.data))
+                      for f in noise_faces])  # fmt: skip
+    with torch.no_grad():
+        x = to_input(torch.from_numpy(noise_faces).permute(0, 3, 1, 2))
+        expected = verify_users(DEFAULT_SPEC, torch.from_numpy(theta)[None], x[None])[0].numpy()
+    assert np.abs(found - expected).max() <= FP32_ATOL, describe(expected, found)
+
+
+def test_the_object_has_no_state_and_needs_nothing(theta: np.ndarray, tmp_path: Path) -> None:
+    built(written(tmp_path, theta), "gcc", "-Os", "-c")
+    symbols = subprocess.run(["nm", "out"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    kinds = {line.split()[-2] for line in symbols.splitlines()}
+    assert "T" in kinds
+    assert not kinds & set("dDbBC"), f"writable data: {symbols}"
+    needed = [line.split()[-1] for line in symbols.splitlines() if line.split()[-2] == "U"]
+    assert set(needed) <= {"memcpy", "memset"}, "compilers may copy and fill with these; nothing else is allowed"
+
+
+def test_header_tells_what_a_caller_needs(theta: np.ndarray) -> None:
+    files = write_c(DEFAULT_SPEC, theta, "int8", {"fmr1e-3": 0.1640625, "fmr1e-2": 0.0703})
+    header = files[HEADER].decode()
+    assert "#define HV_THRESHOLD_FMR1E_3 (21)" in header
+    assert "#define HV_THRESHOLD_FMR1E_2 (9)" in header, "rounded up: a score below the threshold is never accepted"
+    assert DEFAULT_SPEC.hash in header
+    assert b"#include" not in write_c_single(DEFAULT_SPEC, theta).replace(b"#include <stdint.h>", b"")
+
+
+def test_arena_never_gives_one_place_to_two_live_buffers() -> None:
+    for spec in (DEFAULT_SPEC, mobile_spec(48), mobile_spec(96, 8, ((8, 1), (8, 1), (16, 2), (16, 1)), 4, 32)):
+        for width in (1, 4):
+            plan = plan_arena(spec, width)
+            for a in plan.sizes:
+                assert plan.offsets[a] % 16 == 0
+                assert plan.offsets[a] + plan.sizes[a] <= plan.size_bytes
+                for b in plan.sizes:
+                    together = plan.lives[a][0] <= plan.lives[b][1] and plan.lives[b][0] <= plan.lives[a][1]
+                    apart = (
+                        plan.offsets[a] + plan.sizes[a] <= plan.offsets[b]
+                        or plan.offsets[b] + plan.sizes[b] <= plan.offsets[a]
+                    )
+                    assert a == b or not together or apart, (a, b)
+
+
+def test_weights_beyond_the_multiplier_are_refused_naming_the_layer(theta: np.ndarray) -> None:
+    large = theta.copy()
+    large[DEFAULT_SPEC.slots["block2.expand.weight"].offset] = 50.0
+    with pytest.raises(ArtifactError, match=r"block2\.expand are too large"):
+        write_c(DEFAULT_SPEC, large)
+
+
+def test_what_c_cannot_do_is_refused() -> None:
+    layers = (
+        Layer("a", "conv", 3, 4), Layer("b", "conv", 4, 4), Layer("c", "add", 4, 4, activation="leaky", skip="a"),
+        Layer("pool", "depthwise", 4, 4, 8), Layer("score", "dense", 4, 1),
+    )  # fmt: skip
+    spec = VerifierSpec(8, layers)
+    with pytest.raises(ArtifactError, match="layer c: the C writer knows no leaky addition"):
+        write_c(spec, np.zeros(spec.params, np.float32))
