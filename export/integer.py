@@ -28,13 +28,13 @@ def fixed_point(real: float) -> tuple[int, int]:
 
     Raises ValueError for factors that do not fit.
     """
+    if not 0 < real < MAX_FACTOR * (1 - 2**-31):
+        raise ValueError(f"the factor {real} is not between 0 and {MAX_FACTOR}")
     mantissa, exponent = math.frexp(real)
     multiplier = round(mantissa * 2**31)
     if multiplier == 2**31:
         multiplier, exponent = 2**30, exponent + 1
     shift = 31 - exponent
-    if shift < 33 or real < 0 or not math.isfinite(real):
-        raise ValueError(f"the factor {real} is not between 0 and {MAX_FACTOR}")
     return (multiplier, shift) if shift <= 62 else (0, 62)
 
 
