@@ -6,6 +6,7 @@ No TensorFlow and no tracing: the graph is known, so writing it takes millisecon
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import flatbuffers
@@ -18,7 +19,6 @@ from toolkit.errors import ArtifactError
 
 _FLOAT, _INT8 = schema.TensorType.FLOAT32, schema.TensorType.INT8
 _INT32 = schema.TensorType.INT32
-_VALID = schema.Padding.VALID
 _CLIP = schema.ActivationFunctionType.RELU_N1_TO_1
 _NONE = schema.ActivationFunctionType.NONE
 
@@ -30,12 +30,48 @@ _VERSIONS = {
     "ADD": (1, 2),
     "PAD": (1, 2),
     "LEAKY_RELU": (1, 2),
-    "RESHAPE": (1, 1),
 }
 
 
+class _SharingBuilder(flatbuffers.Builder):  # type: ignore[misc]
+    """Writes equal vectors and equal strings once: a third of a file this small is zero points, scales and shapes."""
+
+    def __init__(self) -> None:
+        super().__init__(1 << 16)
+        self.written: dict[object, int] = {}
+
+    def once(self, key: object, write: Callable[[], int]) -> int:
+        if key not in self.written:
+            self.written[key] = write()
+        return self.written[key]
+
+    def CreateNumpyVector(self, x: np.ndarray) -> int:  # noqa: N802  (flatbuffers' name)
+        return self.once((x.dtype.str, x.tobytes()), lambda: self._vector(x))
+
+    def CreateString(self, s: str) -> int:  # noqa: N802
+        return self.once(s, lambda: super(_SharingBuilder, self).CreateString(s))
+
+    def _vector(self, x: np.ndarray) -> int:
+        """The schema wants tensor data, the only uint8 vectors, on 16 bytes."""
+        self.StartVector(x.itemsize, x.size, 16 if x.dtype == np.uint8 else x.itemsize)
+        self.head -= x.nbytes
+        self.Bytes[self.head : self.head + x.nbytes] = x.tobytes()
+        self.vectorNumElems = x.size
+        return int(self.EndVector())
+
+
+class _Shared:
+    """A table that may have several owners and is written once."""
+
+    def __init__(self, table: Any):
+        self.table = table
+
+    def Pack(self, builder: _SharingBuilder) -> int:  # noqa: N802  (flatbuffers' name)
+        return builder.once(id(self), lambda: self.table.Pack(builder))
+
+
 class _Writer:
-    """A model under construction. Tensors are referred to by their index."""
+    """A model under construction. Tensors are referred to by their index; the layers' outputs have names as well."""
 
     def __init__(self, spec: VerifierSpec, theta: np.ndarray, integer: bool):
         self.spec, self.integer = spec, integer
@@ -45,26 +81,32 @@ class _Writer:
         self.buffers: list[Any] = [schema.BufferT()]  # number 0 means "no data" to TFLite
         self.operators: list[Any] = []
         self.codes: list[str] = []
+        self.tables: dict[object, _Shared] = {}
 
     def tensor(
         self, name: str, shape: tuple[int, ...], kind: int, data: np.ndarray | None = None,
         scales: np.ndarray | None = None, zero: int = 0, axis: int = 0,
     ) -> int:  # fmt: skip
         tensor = schema.TensorT()
-        tensor.name, tensor.shape, tensor.type = name, list(shape), kind
+        tensor.name, tensor.shape, tensor.type = name or None, np.array(shape, np.int32), kind
         if data is not None:
             buffer = schema.BufferT()
             buffer.data = np.frombuffer(np.ascontiguousarray(data).tobytes(), np.uint8)
             tensor.buffer = len(self.buffers)
             self.buffers.append(buffer)
         if scales is not None:
-            quantisation = schema.QuantizationParametersT()
-            quantisation.scale = np.asarray(scales, np.float32)
-            quantisation.zeroPoint = np.full(len(scales), zero, np.int64)
-            quantisation.quantizedDimension = axis
-            tensor.quantization = quantisation
+            tensor.quantization = self.quantisation(np.asarray(scales, np.float32), zero, axis)
         self.tensors.append(tensor)
         return len(self.tensors) - 1
+
+    def quantisation(self, scales: np.ndarray, zero: int, axis: int) -> _Shared:
+        parameters = schema.QuantizationParametersT()
+        parameters.scale, parameters.zeroPoint = scales, np.full(len(scales), zero, np.int64)
+        parameters.quantizedDimension = axis
+        return self.shared(parameters, (scales.tobytes(), zero, axis))
+
+    def shared(self, table: Any, key: object) -> _Shared:
+        return self.tables.setdefault(key, _Shared(table))
 
     def activation(self, name: str, shape: tuple[int, ...], scale: Scale) -> int:
         if not self.integer:
@@ -76,7 +118,7 @@ class _Writer:
         if kind not in self.codes:
             self.codes.append(kind)
         operator.opcodeIndex, operator.inputs, operator.outputs = self.codes.index(kind), inputs, [output]
-        operator.builtinOptions = options
+        operator.builtinOptions = self.shared(options, (kind, *vars(options).values()))
         operator.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
         self.operators.append(operator)
         return output
@@ -98,14 +140,14 @@ class _Writer:
         return (1, side, side, layer.out_channels)
 
     def _padded(self, layer: Layer, x: int, scale: Scale) -> int:
-        """TFLite's SAME padding is not symmetric at stride 2, so padding is a step of its own."""
-        if not layer.padding:
-            return x
+        """TFLite's SAME padding is not symmetric at stride 2, so padding is then a step of its own."""
         p = layer.padding
+        if not p or _same(layer):
+            return x
         _, height, width, channels = self.tensors[x].shape
         amounts = np.array([[0, 0], [p, p], [p, p], [0, 0]], np.int32)
-        paddings = self.tensor(f"{layer.name}/paddings", (4, 2), _INT32, amounts)
-        output = self.activation(f"{layer.name}/padded", (1, height + 2 * p, width + 2 * p, channels), scale)
+        paddings = self.tensor("", (4, 2), _INT32, amounts)
+        output = self.activation("", (1, height + 2 * p, width + 2 * p, channels), scale)
         return self.operator("PAD", [x, paddings], output, schema.PadOptionsT())
 
     def _parameters(self, layer: Layer, order: tuple[int, ...], axis: int) -> list[int]:
@@ -114,16 +156,14 @@ class _Writer:
         if not self.integer:
             weight = self.real[f"{name}.weight"].transpose(order)
             return [
-                self.tensor(f"{name}/weight", weight.shape, _FLOAT, weight),
-                self.tensor(f"{name}/bias", (layer.out_channels,), _FLOAT, self.real[f"{name}.bias"]),
+                self.tensor("", weight.shape, _FLOAT, weight),
+                self.tensor("", (layer.out_channels,), _FLOAT, self.real[f"{name}.bias"]),
             ]
         q: QuantisedLayer = self.quantised[name]
         weight = q.weight.transpose(order)
         return [
-            self.tensor(f"{name}/weight", weight.shape, _INT8, weight, q.weight_scale, axis=axis),
-            self.tensor(
-                f"{name}/bias", (layer.out_channels,), _INT32, q.bias, q.weight_scale * np.float32(q.input.scale)
-            ),
+            self.tensor("", weight.shape, _INT8, weight, q.weight_scale, axis=axis),
+            self.tensor("", (layer.out_channels,), _INT32, q.bias, q.weight_scale * np.float32(q.input.scale)),
         ]
 
     def _activated(self, layer: Layer, x: int) -> int:
@@ -131,12 +171,12 @@ class _Writer:
             return x
         options = schema.LeakyReluOptionsT()
         options.alpha = LEAKY_SLOPE
-        output = self.activation(f"{layer.name}/leaky", self._shape(layer), output_scale(layer))
+        output = self.activation("", self._shape(layer), output_scale(layer))
         return self.operator("LEAKY_RELU", [x], output, options)
 
     def write_conv(self, layer: Layer, x: int, _: dict[str, int]) -> int:
         options = schema.Conv2DOptionsT()
-        options.padding, options.strideW, options.strideH = _VALID, layer.stride, layer.stride
+        options.padding, options.strideW, options.strideH = _padding(layer), layer.stride, layer.stride
         options.fusedActivationFunction = _CLIP
         output = self.activation(layer.name, self._shape(layer), LINEAR)
         self.operator("CONV_2D", [x, *self._parameters(layer, (0, 2, 3, 1), 0)], output, options)
@@ -144,7 +184,7 @@ class _Writer:
 
     def write_depthwise(self, layer: Layer, x: int, _: dict[str, int]) -> int:
         options = schema.DepthwiseConv2DOptionsT()
-        options.padding, options.strideW, options.strideH = _VALID, layer.stride, layer.stride
+        options.padding, options.strideW, options.strideH = _padding(layer), layer.stride, layer.stride
         options.depthMultiplier, options.fusedActivationFunction = 1, _CLIP
         output = self.activation(layer.name, self._shape(layer), LINEAR)
         self.operator("DEPTHWISE_CONV_2D", [x, *self._parameters(layer, (1, 2, 3, 0), 3)], output, options)
@@ -158,20 +198,10 @@ class _Writer:
         return self._activated(layer, output)
 
     def write_dense(self, layer: Layer, x: int, _: dict[str, int]) -> int:
-        scale = Scale(*self._scale_of(x)) if self.integer else LINEAR
-        shape = self.tensor(f"{layer.name}/shape", (2,), _INT32, np.array([1, layer.in_channels], np.int32))
-        reshape = schema.ReshapeOptionsT()
-        reshape.newShape = [1, layer.in_channels]
-        flat = self.activation(f"{layer.name}/flat", (1, layer.in_channels), scale)
-        self.operator("RESHAPE", [x, shape], flat, reshape)
         options = schema.FullyConnectedOptionsT()
         options.fusedActivationFunction = _NONE
         output = self.activation("score", (1, 1), LINEAR)
-        return self.operator("FULLY_CONNECTED", [flat, *self._parameters(layer, (0, 1), 0)], output, options)
-
-    def _scale_of(self, x: int) -> tuple[float, int]:
-        quantisation = self.tensors[x].quantization
-        return float(quantisation.scale[0]), int(quantisation.zeroPoint[0])
+        return self.operator("FULLY_CONNECTED", [x, *self._parameters(layer, (0, 1), 0)], output, options)
 
     def model(self) -> bytes:
         graph = schema.SubGraphT()
@@ -180,7 +210,7 @@ class _Writer:
         model = schema.ModelT()
         model.version, model.subgraphs, model.description = 3, [graph], f"hyperverify {self.spec.hash}"
         model.buffers, model.operatorCodes = self.buffers, [self._code(name) for name in self.codes]
-        builder = flatbuffers.Builder(1 << 16)
+        builder = _SharingBuilder()
         builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
         return bytes(builder.Output())
 
@@ -190,6 +220,15 @@ class _Writer:
         code.deprecatedBuiltinCode = min(code.builtinCode, 127)  # readers from before 2020 look only here
         code.version = _VERSIONS[name][self.integer]
         return code
+
+
+def _same(layer: Layer) -> bool:
+    """Whether TFLite's SAME padding is the layer's."""
+    return layer.stride == 1 and 2 * layer.padding == layer.kernel - 1
+
+
+def _padding(layer: Layer) -> int:
+    return int(schema.Padding.SAME if layer.padding and _same(layer) else schema.Padding.VALID)
 
 
 def write_tflite(spec: VerifierSpec, theta: np.ndarray, precision: str = "fp32") -> bytes:

@@ -84,3 +84,31 @@ def test_a_channel_of_zeros_keeps_its_bias(theta: np.ndarray) -> None:
     dead[bias.offset] = 0.5
     q = quantise(DEFAULT_SPEC, dead)["stem"]
     assert q.bias[0] * float(q.weight_scale[0]) * q.input.scale == pytest.approx(0.5, rel=1e-3)
+
+
+def test_files_are_small(theta: np.ndarray) -> None:
+    """Flash on a device is dear: the weights are 22.8 KB of it in int8."""
+    assert len(write_model(DEFAULT_SPEC, theta, "tflite", "int8")) <= 45_000
+    assert len(write_model(DEFAULT_SPEC, theta, "tflite", "fp32")) <= 100_000
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp32"])
+def test_xnnpack_takes_the_whole_graph(precision: str, theta: np.ndarray) -> None:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=write_model(DEFAULT_SPEC, theta, "tflite", precision), num_threads=1)
+    interpreter.allocate_tensors()
+    plan = interpreter._get_ops_details()
+    assert [op["op_name"] for op in plan].count("DELEGATE") == 1
+    (delegate,) = (op for op in plan if op["op_name"] == "DELEGATE")
+    details = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    assert [delegate["inputs"][0], delegate["outputs"][-1]] == [d["index"] for d in details]
+
+
+def test_tensor_data_lies_on_16_bytes(theta: np.ndarray) -> None:
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAs(write_model(DEFAULT_SPEC, theta, "tflite", "int8"))
+    starts = [(b := model.Buffers(i))._tab.Vector(b._tab.Offset(4)) for i in range(1, model.BuffersLength())]
+    assert starts
+    assert all(start % 16 == 0 for start in starts)

@@ -42,7 +42,7 @@ def _counts(bundle: OpenBundle) -> dict[str, Any]:
 
     spec = bundle.spec
     counts: dict[str, Any] = {"params": spec.params, "macs": spec.macs, "flops": spec.flops}
-    counts["file_bytes"] = {name: len(bundle.read(name)) for name in FILES}
+    counts["file_bytes"] = {name: len(bundle.read(name)) for name in FILES if name in bundle.manifest["files"]}
     try:
         from benchmarks.graph_count import count_onnx
     except ImportError:
