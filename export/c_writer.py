@@ -104,6 +104,7 @@ class _Writer:
             write(layer, x)
             x = layer.name
         kernels = (KERNELS / f"{self.precision}.c").read_text()
+        kernels = kernels.replace("@AVX512@", (KERNELS / "int8_avx512.c").read_text().rstrip())
         for name, value in self._constants().items():
             kernels = kernels.replace(f"@{name}@", str(value))
         body = "\n".join(f"    {line}" for line in self.calls)
@@ -122,10 +123,12 @@ class _Writer:
         )
 
     def _constants(self) -> dict[str, object]:
+        convs = [layer for layer in self.spec.layers if layer.kind in ("conv", "dense")]
         widest = max(layer.out_channels for layer in self.spec.layers)
         factor = LINEAR.scale / LEAKY.scale * 256
         return {
             "MAX_CHANNELS": widest,
+            "MAX_ROW": max(layer.kernel**2 * layer.in_channels for layer in convs),
             "MAX_TAPS": max(layer.kernel**2 for layer in self.spec.layers),
             "LEAKY_ZERO": LEAKY.zero,
             "POSITIVE": round(factor),

@@ -3,6 +3,7 @@
 
 #define HV_MAX_CHANNELS @MAX_CHANNELS@
 #define HV_MAX_TAPS @MAX_TAPS@
+#define HV_MAX_ROW @MAX_ROW@
 
 typedef struct {
     int side_in, channels_in, side_out, channels_out, kernel, stride, padding;
@@ -30,14 +31,6 @@ static HV_INLINE int32_t hv_leaky(int32_t x) {
     return hv_clip(((x * (x > 0 ? @POSITIVE@ : @NEGATIVE@) + 128) >> 8) + (@LEAKY_ZERO@));
 }
 
-static HV_INLINE void hv_finish(const hv_layer *l, const int32_t *sums, int8_t *out) {
-    int c;
-    for (c = 0; c < l->channels_out; c++) {
-        const int32_t x = hv_requantise(sums[c], l->multiplier[c], l->shift[c]);
-        out[c] = (int8_t)(l->leaky ? hv_leaky(x) : x);
-    }
-}
-
 /* The input under each tap of the kernel for one output pixel; outside the picture, a pixel of zero points. */
 static HV_INLINE void hv_taps(const hv_layer *l, const int8_t *in, const int8_t *outside, int y, int x,
                               const int8_t **taps) {
@@ -48,6 +41,18 @@ static HV_INLINE void hv_taps(const hv_layer *l, const int8_t *in, const int8_t 
             const int inside = row >= 0 && row < l->side_in && column >= 0 && column < l->side_in;
             *taps++ = inside ? in + (row * l->side_in + column) * l->channels_in : outside;
         }
+}
+
+#if defined(__AVX512VNNI__) && defined(__AVX512BW__) && defined(__AVX512VL__) && !defined(HV_PORTABLE)
+@AVX512@
+#else
+
+static HV_INLINE void hv_finish(const hv_layer *l, const int32_t *sums, int8_t *out) {
+    int c;
+    for (c = 0; c < l->channels_out; c++) {
+        const int32_t x = hv_requantise(sums[c], l->multiplier[c], l->shift[c]);
+        out[c] = (int8_t)(l->leaky ? hv_leaky(x) : x);
+    }
 }
 
 static HV_INLINE void hv_conv(const hv_layer *l, const int8_t *in, int8_t *out) {
@@ -90,6 +95,8 @@ static HV_INLINE void hv_depthwise(const hv_layer *l, const int8_t *in, int8_t *
             out += l->channels_out;
         }
 }
+
+#endif
 
 static HV_INLINE void hv_add(const int8_t *a, const int8_t *b, int8_t *out, int count) {
     int i;

@@ -22,6 +22,7 @@ from toolkit.errors import ArtifactError
 
 STRICT = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"]
 COMPILERS = [name for name in ("gcc", "clang") if shutil.which(name)]
+PATHS = {"portable": "-DHV_PORTABLE", "this processor": "-march=native"}  # the same, where it has no VNNI
 
 # Scores faces from a file, then as many made-up ones as asked for, whose scores must lie in int8.
 HARNESS = """
@@ -66,37 +67,45 @@ def built(folder: Path, compiler: str, *flags: str) -> Path:
 def test_strict_compilers_have_nothing_to_say(compiler: str, precision: str, theta: np.ndarray, tmp_path: Path) -> None:
     written(tmp_path, theta, precision)
     for optimise in ("-O0", "-O3"):
-        built(tmp_path, compiler, optimise, "-c")
+        for path in PATHS.values():
+            built(tmp_path, compiler, optimise, path, "-c")
 
 
+@pytest.mark.parametrize("path", PATHS)
 def test_sanitisers_find_nothing_and_every_score_is_the_references(
-    theta: np.ndarray, noise_faces: np.ndarray, tmp_path: Path
+    path: str, theta: np.ndarray, noise_faces: np.ndarray, tmp_path: Path
 ) -> None:
     written(tmp_path, theta)
     (tmp_path / "main.c").write_text(HARNESS)
     extremes = np.stack([np.full_like(noise_faces[0], level) for level in (0, 128, 255)])
     faces = np.concatenate([noise_faces, extremes])
     (tmp_path / "faces").write_bytes(faces.tobytes())
-    program = built(tmp_path, "gcc", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "main.c")
+    sanitised = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+    program = built(tmp_path, "gcc", "-O3", PATHS[path], *sanitised, "main.c")
     done = subprocess.run([program, "faces", "10000"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert [int(line) for line in done.stdout.split()] == IntegerVerifier(DEFAULT_SPEC, theta).scores(faces).tolist()
 
 
-def test_sums_at_the_edge_of_their_range(noise_faces: np.ndarray, tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("spec", [DEFAULT_SPEC, mobile_spec(64, 10, ((9, 2), (9, 1), (17, 2), (33, 2)), 3, 21)])
+def test_sums_at_the_edge_of_their_range(
+    spec: VerifierSpec, path: str, noise_faces: np.ndarray, tmp_path: Path
+) -> None:
     """Large and tiny weights: the largest biases, the largest and smallest factors, channels of zeros."""
-    theta = np.random.default_rng(0).uniform(-31, 31, DEFAULT_SPEC.params).astype(np.float32)
+    theta = np.random.default_rng(0).uniform(-31, 31, spec.params).astype(np.float32)
     theta *= 10.0 ** np.random.default_rng(1).integers(-9, 1, len(theta)).astype(np.float32)
-    for slot in (s for s in DEFAULT_SPEC.slots.values() if s.name.endswith(".bias")):
+    for slot in (s for s in spec.slots.values() if s.name.endswith(".bias")):
         theta[slot.offset] = 1e6
-    theta[DEFAULT_SPEC.slots["stem.weight"].offset :][:27] = 0
-    written(tmp_path, theta)
+    theta[spec.slots["stem.weight"].offset :][:27] = 0
+    written(tmp_path, theta, spec=spec)
     (tmp_path / "main.c").write_text(HARNESS)
     (tmp_path / "faces").write_bytes(noise_faces.tobytes())
-    program = built(tmp_path, "gcc", "-O1", "-fsanitize=undefined", "-fno-sanitize-recover=all", "main.c")
+    sanitised = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+    program = built(tmp_path, "gcc", "-O3", PATHS[path], *sanitised, "main.c")
     done = subprocess.run([program, "faces", "0"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    expected = IntegerVerifier(DEFAULT_SPEC, theta).scores(noise_faces).tolist()
+    expected = IntegerVerifier(spec, theta).scores(noise_faces).tolist()
     assert [int(line) for line in done.stdout.split()] == expected
 
 
@@ -128,7 +137,15 @@ def test_header_tells_what_a_caller_needs(theta: np.ndarray) -> None:
     assert "#define HV_THRESHOLD_FMR1E_3 (21)" in header
     assert "#define HV_THRESHOLD_FMR1E_2 (9)" in header, "rounded up: a score below the threshold is never accepted"
     assert DEFAULT_SPEC.hash in header
-    assert b"#include" not in write_c_single(DEFAULT_SPEC, theta).replace(b"#include <stdint.h>", b"")
+    assert b'#include "' not in write_c_single(DEFAULT_SPEC, theta)
+
+
+def test_this_processor_is_tested_in_what_it_does_best(theta: np.ndarray, tmp_path: Path) -> None:
+    if "avx512_vnni" not in Path("/proc/cpuinfo").read_text():
+        pytest.skip("this processor has no AVX-512 VNNI")
+    subprocess.run(["gcc", "-std=c99", "-O3", "-march=native", "-S", SOURCE, "-o", "out.s"],
+                   cwd=written(tmp_path, theta), check=True)  # fmt: skip
+    assert (tmp_path / "out.s").read_text().count("vpdpbusd") > 50
 
 
 def test_arena_never_gives_one_place_to_two_live_buffers() -> None:
