@@ -149,6 +149,8 @@ def precisions(runtime: str) -> list[str]:
 
 def check_precision(runtime: str, precision: str) -> None:
     """Raises UsageError."""
+    if precision not in PRECISIONS:
+        raise UsageError("unknown precision", got=precision, expected=" or ".join(PRECISIONS))
     if precision not in (possible := precisions(runtime)):
         raise UsageError(f"the runtime {runtime} has no such precision", got=precision, expected=" or ".join(possible))
 

@@ -31,7 +31,7 @@ from models.losses import Terms, VerificationLoss, same_person
 from models.sampling import KcsSampler
 from models.schedule import one_cycle
 from models.spec import DEFAULT_SPEC
-from models.validate import Validation, validate
+from models.validate import Validation, fit_score_range, validate
 from models.verifier import to_input, verify_users
 from toolkit.atomic import write_atomically
 from toolkit.errors import UsageError
@@ -112,6 +112,10 @@ class Trainer:
         finally:
             self.log.close()
         return self._validated()
+
+    def fit_score_range(self) -> float:
+        """To be called once, after the last step; see `models.validate`."""
+        return fit_score_range(self.averaged, self.held_out, MAX_VALIDATION_USERS)
 
     def _validated(self) -> Validation:
         return validate(self.averaged, self.held_out, MAX_VALIDATION_USERS)

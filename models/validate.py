@@ -13,6 +13,7 @@ from models.hypernetwork import HyperNetwork
 from models.verifier import to_input, verify_users
 
 BLOCK = 256
+SHARE_IN_RANGE = 0.999  # of genuine scores that int8 can tell from its largest value
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,31 @@ class Validation:
     tmr_1e3: float
 
 
-@torch.no_grad()
 def validate(network: HyperNetwork, faces: FaceSet, max_users: int = 0) -> Validation:
-    """Enrol every known face, or evenly spread `max_users` of them, from its one template; score all the others."""
+    """Rates of `held_out_scores`."""
+    return _rates(*held_out_scores(network, faces, max_users))
+
+
+@torch.no_grad()
+def fit_score_range(network: HyperNetwork, faces: FaceSet, max_users: int = 0) -> float:
+    """Stretch all scores by one factor, so that nearly all genuine ones fit the int8 output; returns the factor.
+
+    Training leaves the scores' unit open. Past the range's end the strict operating points would be lost.
+    """
+    genuine, _ = held_out_scores(network, faces, max_users)
+    peak = float(np.quantile(genuine, SHARE_IN_RANGE))
+    factor = 1 / peak if peak > 0 else 1.0  # a network that has learned nothing is left alone
+    for parameter in network.head.parameters():
+        parameter.mul_(factor)
+    return factor
+
+
+@torch.no_grad()
+def held_out_scores(network: HyperNetwork, faces: FaceSet, max_users: int) -> tuple[np.ndarray, np.ndarray]:
+    """Enrol every known face, or evenly spread `max_users` of them, from its one template; score all the others.
+
+    Returns genuine and impostor scores.
+    """
     network.eval()
     x = to_input(torch.from_numpy(faces.pixels).permute(0, 3, 1, 2))
     known = np.flatnonzero(faces.identity >= 0)
@@ -39,7 +62,7 @@ def validate(network: HyperNetwork, faces: FaceSet, max_users: int = 0) -> Valid
     same = faces.identity[enrol][:, None] == faces.identity[None, :]
     usable = (np.arange(len(faces))[None, :] != enrol[:, None]) & (faces.identity >= 0)[None, :]
     values = scores.numpy()
-    return _rates(values[same & usable], values[~same & usable])
+    return values[same & usable], values[~same & usable]
 
 
 def _personal_scores(network: HyperNetwork, template: Tensor, x: Tensor) -> Tensor:

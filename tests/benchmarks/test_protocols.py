@@ -139,7 +139,7 @@ def test_splits_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_unknown_faces_that_may_be_held_out_people_are_left_out(noise_faces: np.ndarray) -> None:
-    axes = np.eye(8, 128, dtype=np.float32)
+    axes = np.eye(8, Generator().template_dim, dtype=np.float32)
 
     def some(rows: list[np.ndarray], identity: list[int]) -> FaceSet:
         count = len(rows)
@@ -160,7 +160,7 @@ def test_enrolment_sets_are_disjoint_and_leave_a_probe() -> None:
 
 
 def test_household_counts_every_pair_once(noise_faces: np.ndarray) -> None:
-    templates = np.random.default_rng(0).standard_normal((8, 128)).astype(np.float32)
+    templates = np.random.default_rng(0).standard_normal((8, Generator().template_dim)).astype(np.float32)
     templates /= np.linalg.norm(templates, axis=1, keepdims=True)
     identity = np.array([0, 0, 0, 1, 1, 2, -1, 1])
     faces = FaceSet(noise_faces, templates, identity, tuple("abcdefgh"), ("x", "y", "z"))

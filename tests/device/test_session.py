@@ -100,7 +100,7 @@ def test_runtimes_are_chosen_by_what_is_installed(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("runtime", installed_runtimes())
 def test_a_damaged_model_is_refused(runtime: str) -> None:
-    with pytest.raises(ArtifactError, match="cannot load this model"):
+    with pytest.raises(ArtifactError, match=r"cannot load this model|not the verifier's C file"):
         load_verifier(runtime, b"junk" * 100, "int8")
     with pytest.raises(UsageError, match="unknown precision"):
         load_verifier(runtime, b"", "int4")

@@ -40,22 +40,22 @@ def test_pairs_fp32_and_int8(subset: tuple[Path, Path], toolkit: Callable[..., A
         assert done.code == 0, done.err
         assert done.json["one_sided"]["genuine_pairs"] == PAIRS
         eer[precision] = {side: done.json[side]["eer"] for side in ("one_sided", "both_sides")}
-    # The model card has 11.2 % and 7.1 % on view 2; 240 pairs of view 1 may be two standard errors (4 points) worse.
-    assert eer["fp32"]["one_sided"] <= 0.152, eer
-    assert eer["fp32"]["both_sides"] <= 0.111, eer
+    # The model card has 5.4 % and 3.9 % on view 2; 240 pairs of view 1 may be two standard errors (4 points) worse.
+    assert eer["fp32"]["one_sided"] <= 0.094, eer
+    assert eer["fp32"]["both_sides"] <= 0.079, eer
     assert abs(eer["int8"]["one_sided"] - eer["fp32"]["one_sided"]) <= 0.02, eer
     assert len(list((tmp_path / "plots").glob("*.png"))) == 2
 
 
 def test_household_over_the_command_line(data: Path, toolkit: Callable[..., Any], tmp_path: Path) -> None:
     table = pq.read_table(data / "faces" / "celeba_wild-00.parquet")
-    rows = [i for i, split in enumerate(table["split"].to_pylist()) if split == "val"][:60]
-    few = tmp_path / "few.parquet"
+    rows = [i for i, split in enumerate(table["split"].to_pylist()) if split == "val"]
+    few = tmp_path / "wild.parquet"
     pq.write_table(table.take(rows), few)
     done = toolkit("eval", "household", "--faces", few, "--split", "val", "--enrol", "1,3", "--json")
     assert done.code == 0, done.err
     one, three = (done.json["enrolment_photos"][n] for n in ("1", "3"))
-    assert one["eer"] <= 0.25
-    assert three["at_fmr"]["fmr1e-2"]["fnmr"]["rate"] <= one["at_fmr"]["fmr1e-2"]["fnmr"]["rate"] + 0.1
+    assert one["eer"] <= 0.12
+    assert three["at_fmr"]["fmr1e-2"]["fnmr"]["rate"] <= one["at_fmr"]["fmr1e-2"]["fnmr"]["rate"]
     assert set(one["at_shipped_threshold"]) == {"fmr1e-2", "fmr1e-3", "fmr1e-4"}
     assert "FNMR" in toolkit("eval", "household", "--faces", few, "--enrol", "1").out

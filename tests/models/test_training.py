@@ -14,6 +14,7 @@ import torch
 from models.config import TrainConfig
 from models.faceset import FaceSet
 from models.training import Interrupted, Trainer
+from models.validate import held_out_scores
 from toolkit.errors import UsageError
 
 # TensorBoard's own import warns about its own use of NumPy and protobuf.
@@ -60,6 +61,20 @@ def test_training_learns(generator: str, tmp_path: Path) -> None:
     assert before.eer > 0.3
     assert after.eer < before.eer - 0.1
     assert list((tmp_path / "tensorboard").glob("events*"))
+
+
+def test_scores_are_stretched_to_the_int8_range_and_nothing_else(tmp_path: Path) -> None:
+    run = trainer(tmp_path, shared_epochs=10.0)
+    before = run.run(resume=False)
+    assert run.fit_score_range() == 1.0, "no genuine score is above zero after so few steps: left alone"
+    run.averaged.head.bias.data[-1] += 2.0
+    scores = held_out_scores(run.averaged, run.held_out, 0)
+    factor = run.fit_score_range()
+    stretched = held_out_scores(run.averaged, run.held_out, 0)
+    for old, new in zip(scores, stretched, strict=True):
+        np.testing.assert_allclose(new, old * factor, atol=1e-5)
+    assert np.quantile(stretched[0], 0.999) == pytest.approx(1, abs=1e-4)
+    assert run._validated().eer == pytest.approx(before.eer, abs=1e-6)
 
 
 def test_interrupted_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:

@@ -160,4 +160,4 @@ def test_wrong_configurations_say_what_is_wrong(text: str, message: str, tmp_pat
 
 def test_config_hash_tells_configurations_apart() -> None:
     assert TrainConfig(("a",)).hash == TrainConfig(("a",)).hash
-    assert TrainConfig(("a",)).hash != TrainConfig(("a",), batch=128).hash
+    assert TrainConfig(("a",)).hash != TrainConfig(("a",), batch=64).hash

@@ -125,6 +125,7 @@ def _finish(trainer: Trainer, paths: list[Path], config: str, validation: dict[s
         "identities": len(set(identity[identity >= 0].tolist())),
         "held_out_faces": len(trainer.held_out),
         "validation": validation,
+        "score_factor": trainer.fit_score_range(),
     }
     write_atomically(out / "h.onnx", write_generator(trainer.averaged), mode=0o644)
     return calibrate(out / "h.onnx", settings.generator, settings.backbone, trainer.network.spec, training, paths)
