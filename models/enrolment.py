@@ -16,9 +16,9 @@ from models.backbone import Backbone
 from models.generator import fuse_templates
 from toolkit.errors import FaceError, InputError, UsageError
 
-# SFace's authors accept two photos as one person above a cosine of 0.363; photos of one person years apart fall
-# below, so one enrolment asks for a little less, of the most typical photo only.
-SAME_PERSON_COSINE = 0.30
+# The cosine, by backbone, from which two photos count as one person; chosen on the pairs of held-out people. Only the
+# most typical photo is asked, because photos of one person may be years apart.
+SAME_PERSON_COSINE = {"sface": 0.30, "dlib": 0.40, "sface+dlib": 0.35}
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,8 @@ class Enroller:
 
     def enrol(self, files: Iterable[Path]) -> Enrolment:
         """Raises FaceError when no photo can be used or no majority shows one person."""
-        reports = reject_strangers([self._report(file) for file in files])
+        cosine = SAME_PERSON_COSINE[self._backbone.name]
+        reports = reject_strangers([self._report(file) for file in files], cosine)
         templates = [photo.template for photo in reports if photo.template is not None and not photo.reason]
         if not templates:
             reasons = "; ".join(f"{Path(p.file).name}: {p.message}" for p in reports[:5])
@@ -106,8 +107,8 @@ class Enroller:
         return crop
 
 
-def reject_strangers(reports: list[PhotoReport]) -> list[PhotoReport]:
-    """Mark photos that do not show the same person as most of the others.
+def reject_strangers(reports: list[PhotoReport], cosine: float) -> list[PhotoReport]:
+    """Mark photos that do not show the same person, by their templates' `cosine`, as most of the others.
 
     The most typical photo is the one that agrees with most others. Raises FaceError when it has no majority.
     """
@@ -115,7 +116,7 @@ def reject_strangers(reports: list[PhotoReport]) -> list[PhotoReport]:
     if len(rows) < 2:
         return reports
     templates = np.stack([reports[i].template for i in rows])  # type: ignore[misc]
-    agrees = templates @ templates.T >= SAME_PERSON_COSINE
+    agrees = templates @ templates.T >= cosine
     typical = int(np.argmax(agrees.sum(1)))
     if agrees[typical].sum() * 2 <= len(rows):
         raise FaceError(

@@ -92,9 +92,9 @@ def report(vector: list[float] | None) -> PhotoReport:
 
 def test_the_majority_decides() -> None:
     same, other = [1.0, 0.0], [0.0, 1.0]
-    marked = reject_strangers([report(same), report(other), report(None), report(same)])
+    marked = reject_strangers([report(same), report(other), report(None), report(same)], 0.3)
     assert [p.reason for p in marked] == ["", "another_person", "no_face", ""]
-    assert [p.reason for p in reject_strangers([report(same)])] == [""]
+    assert [p.reason for p in reject_strangers([report(same)], 0.3)] == [""]
 
 
 def test_files_folders_and_patterns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
