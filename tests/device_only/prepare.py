@@ -20,7 +20,7 @@ from tolerances import INT8_STEPS
 
 folder = Path(sys.argv[1])
 h = Generator()
-template = np.random.default_rng(7).standard_normal((1, 128)).astype(np.float32)
+template = np.random.default_rng(7).standard_normal((1, h.template_dim)).astype(np.float32)
 theta = h.weights(template / np.linalg.norm(template))[0]
 rng = np.random.default_rng(3)
 faces = np.stack([cv2.resize(rng.integers(0, 256, (9, 9, 3), np.uint8), (64, 64)) for _ in range(32)])
