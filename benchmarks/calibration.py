@@ -31,7 +31,7 @@ def calibrate(
     info = GeneratorInfo(version, generator, backbone, network.sha256, spec, training, {})
     _write(path, info)
     held_out = load_faces(faces, "val", spec.input_px, network)
-    h, scorer = Generator(path), FileScorer(spec, "int8")  # int8 is what devices run
+    h, scorer = Generator(path), FileScorer(spec, "int8", "litert")  # what devices run
     possible = [n for n in ENROLMENT_PHOTOS if can_enrol(held_out, n)]
     points = {n: operating_points(household_trials(held_out, h, scorer, n, REPEATS)) for n in possible}
     info = replace(info, operating_points=points)

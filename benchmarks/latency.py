@@ -16,8 +16,8 @@ import numpy as np
 from device.alignment import CROP_PX, TEMPLATE, align, shrink
 from device.detector import CAMERA_SIDES_PX, Face, FaceDetector
 from device.quality import QualityLimits, assess
-from device.runtimes import installed_runtimes, open_verifier, precisions
-from export.manifest import DETECTOR, Bundle
+from device.runtimes import RUNTIMES, installed_runtimes, open_verifier, precisions
+from export.manifest import DETECTOR, MODELS, Bundle
 from toolkit.errors import HyperverifyError, MissingError
 
 FRAME_HEIGHT_PX, FRAME_WIDTH_PX = 480, 640  # the frame that every stage is timed on
@@ -71,6 +71,8 @@ def stage_latencies(bundle: Bundle, runs: int, threads: int) -> dict[str, Timing
     }
     for runtime in installed_runtimes():
         for precision in precisions(runtime):
+            if MODELS[RUNTIMES[runtime].kind, precision] not in bundle.manifest["files"]:
+                continue
             with open_verifier(bundle, runtime, precision, threads) as verifier:
                 key = f"{runtime}/{precision}"
                 found[f"verify/{key}"] = measure(lambda v=verifier: v.score(pixels), runs)  # type: ignore[misc]
@@ -101,7 +103,7 @@ def backbone_latency(name: str, runs: int) -> Timing | None:
 def peak_memory_bytes(bundle: Path, runtime: str) -> int:
     """Peak resident memory of a fresh process that opens the bundle and verifies one frame. Raises HyperverifyError."""
     command = [sys.executable, "-P", "-m", "benchmarks.memory_probe", str(bundle), runtime]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     if done.returncode != 0:
         raise HyperverifyError("the memory probe failed", got=done.stderr.strip()[-300:])
     return int(json.loads(done.stdout)["peak_bytes"])

@@ -1,6 +1,8 @@
 """The verifier's own C code as a runtime: compiled where it runs, with whatever the processor has.
 
-The library is built in a private temporary folder that is gone once it is loaded: its weights are a biometric template.
+A bundle is data, so its `model.c` is compiled only if it is, up to its numbers, what this version writes for its spec.
+Source, object files and library live in a private temporary folder that is gone once the library is loaded: the weights
+are a biometric template.
 """
 
 from __future__ import annotations
@@ -8,56 +10,97 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
-from toolkit.errors import ArtifactError, MissingError
+from models.spec import VerifierSpec
+from toolkit.errors import ArtifactError, MissingError, UsageError
 
 FLAGS = ("-std=c99", "-O3", "-shared", "-fPIC")
-COMPILE_TIMEOUT_S = 120  # a Raspberry Pi Zero needs some of it
+COMPILE_TIMEOUT_S = 60  # a Raspberry Pi Zero needs some of it
+ELSEWHERE = "use another --runtime, another compiler (CC), or a TMPDIR that may hold programs"
+
+_ARRAY = re.compile(rb"(static const \w+ \w+\[\] = )\{([\s\d,-]*)\};")
 
 
-def compiler() -> str | None:
-    """`CC`, else cc, gcc or clang on the path."""
-    return next(
-        (path for name in (os.environ.get("CC"), "cc", "gcc", "clang") if name and (path := shutil.which(name))), None
-    )
+def compiler() -> list[str] | None:
+    """The command that `CC` names, else cc, gcc or clang on the path."""
+    wanted = [shlex.split(os.environ["CC"])] if os.environ.get("CC") else [["cc"], ["gcc"], ["clang"]]
+    return next((command for command in wanted if shutil.which(command[0])), None)
+
+
+def check_source(spec: VerifierSpec, source: bytes) -> None:
+    """Raises ArtifactError for anything but this version's code with other numbers: it would run here."""
+    from export.c_writer import write_c_single
+
+    own = write_c_single(spec, np.zeros(spec.params, np.float32))
+    if _skeleton(source) != _skeleton(own):
+        raise ArtifactError("model.c is not what this version writes", do="enrol again, or use another --runtime")
+
+
+def _skeleton(source: bytes) -> bytes:
+    """The code with the number of each array's numbers in place of them."""
+    return _ARRAY.sub(lambda match: match[1] + b"%d" % match[2].count(b","), source)
 
 
 class CompiledVerifier:
     """`hv_score` of one person's int8 C file. Raises MissingError (no compiler) or ArtifactError (does not compile)."""
 
     def __init__(self, source: bytes):
-        arena = re.search(rb"^#define HV_ARENA_BYTES (\d{1,9})$", source, re.MULTILINE)
-        if arena is None:
+        found = [re.search(rb"^#define HV_%s (\d{1,9})$" % name, source, re.MULTILINE)
+                 for name in (b"ARENA_BYTES", b"INPUT_PX")]  # fmt: skip
+        if found[0] is None or found[1] is None:
             raise ArtifactError("this is not the verifier's C file", do="enrol the person again")
+        arena_bytes, self._side = (int(match[1]) for match in found if match)
         self._score = _load(source)
-        self._arena = ctypes.create_string_buffer(int(arena[1]))
+        self._arena = ctypes.create_string_buffer(arena_bytes)
 
     def score(self, pixels: np.ndarray) -> int:
-        """uint8 RGB [H, W, 3], contiguous, to steps of 1/128."""
-        return int(self._score(pixels.ctypes.data, self._arena))
+        """uint8 RGB [H, W, 3] to steps of 1/128. Raises UsageError for another type or size."""
+        expected = (self._side, self._side, 3)
+        if pixels.dtype != np.uint8 or pixels.shape != expected:
+            raise UsageError("the verifier cannot read this", got=f"{pixels.dtype} {pixels.shape}", expected=expected)
+        return int(self._score(np.ascontiguousarray(pixels).ctypes.data, self._arena))
 
 
 def _load(source: bytes) -> ctypes._NamedFuncPointer:
-    found = compiler()
-    if found is None:
+    command = compiler()
+    if command is None:
         raise MissingError("the C runtime needs a compiler", do="run `sudo apt install gcc`, or set CC")
     with tempfile.TemporaryDirectory() as folder:
         file, library = Path(folder, "verifier.c"), Path(folder, "verifier.so")
         file.write_bytes(source)
         # Some compilers refuse to be told their own processor; the code is right without.
         for tuned in (["-march=native"], []):
-            command = [found, *FLAGS, *tuned, str(file), "-o", str(library)]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=COMPILE_TIMEOUT_S)
-            if done.returncode == 0:
+            problem = _compile([*command, *FLAGS, *tuned, str(file), "-o", str(library)], folder)
+            if not problem:
                 break
         else:
-            raise ArtifactError(f"{found} cannot compile the verifier", got=done.stderr.strip()[:300])
-        score = ctypes.CDLL(str(library)).hv_score
+            raise ArtifactError(f"{command[0]} cannot compile the verifier", got=problem, do=ELSEWHERE)
+        try:
+            score = ctypes.CDLL(str(library)).hv_score
+        except OSError as error:
+            raise ArtifactError("the compiled verifier cannot be loaded", got=str(error), do=ELSEWHERE) from error
     score.restype, score.argtypes = ctypes.c_int32, [ctypes.c_void_p, ctypes.c_void_p]
     return score
+
+
+def _compile(command: list[str], folder: str) -> str:
+    """What went wrong, or nothing. The compiler's own temporary files stay in the folder too."""
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        env=os.environ | {"TMPDIR": folder},
+    )  # fmt: skip
+    try:
+        _, errors = process.communicate(timeout=COMPILE_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        return f"no end after {COMPILE_TIMEOUT_S} s"
+    return errors.strip()[:300] or "no reason" if process.returncode else ""

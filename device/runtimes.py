@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from device.c_runtime import CompiledVerifier, compiler
+from device.c_runtime import CompiledVerifier, check_source, compiler
 from export.manifest import MODELS, Bundle
 from toolkit.errors import ArtifactError, HyperverifyError, MissingError, UsageError
 
@@ -24,7 +24,7 @@ class Runtime(NamedTuple):
     remedy: str  # for a machine that lacks it
 
 
-# In order of preference: the first that is installed is used for "auto". LiteRT runs the int8 file fastest.
+# In order of preference: the first that is installed is used for "auto", but never C: compiling takes seconds.
 RUNTIMES = {
     "litert": Runtime("ai_edge_litert.interpreter", "tflite", "ai-edge-litert", "pip install 'hyperverify[litert]'"),
     "onnxruntime": Runtime("onnxruntime", "onnx", "onnxruntime", "pip install 'hyperverify[onnxruntime]'"),
@@ -99,7 +99,7 @@ class CVerifier(Verifier):
         self._compiled = CompiledVerifier(model)
 
     def score(self, pixels: np.ndarray) -> float:
-        return self._compiled.score(np.ascontiguousarray(pixels)) / 128.0
+        return self._compiled.score(pixels) / 128.0
 
     def _run(self, x: np.ndarray) -> float:
         raise NotImplementedError
@@ -133,8 +133,9 @@ def choose_runtime(name: str) -> str:
     if name != "auto" and name not in RUNTIMES:
         raise UsageError("unknown runtime", got=name, expected=", ".join(("auto", *RUNTIMES)))
     present = installed_runtimes()
-    if name == "auto" and present:
-        return present[0]
+    packages = [runtime for runtime in present if RUNTIMES[runtime].module]
+    if name == "auto" and packages:
+        return packages[0]
     if name not in present:
         wanted = name if name != "auto" else "litert"
         missing = RUNTIMES[wanted]
@@ -175,4 +176,7 @@ def open_verifier(bundle: Bundle, runtime: str = "auto", precision: str = "int8"
     """The bundle's verifier in a runtime. Raises UsageError, MissingError, ArtifactError."""
     name = choose_runtime(runtime)
     check_precision(name, precision)
-    return load_verifier(name, bundle.read(MODELS[RUNTIMES[name].kind, precision]), precision, threads)
+    data = bundle.read(MODELS[RUNTIMES[name].kind, precision])
+    if name == "c":
+        check_source(bundle.spec, data)
+    return load_verifier(name, data, precision, threads)

@@ -92,9 +92,8 @@ def _runtimes() -> list[Check]:
     checks = []
     for name, runtime in RUNTIMES.items():
         if name in present:
-            checks.append(
-                Check(f"runtime {name}", "ok", _version(runtime.package) if runtime.module else str(compiler()))
-            )
+            found = _version(runtime.package) if runtime.module else " ".join(compiler() or [])
+            checks.append(Check(f"runtime {name}", "ok", found))
         else:
             status = "optional" if present else "failed"
             checks.append(Check(f"runtime {name}", status, "not installed", runtime.remedy))

@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 
 from device.alignment import TEMPLATE
+from device.c_runtime import check_source, compiler
 from device.detector import Face
 from device.pipeline import Observation
 from device.runtimes import choose_runtime, installed_runtimes, load_verifier
 from device.session import Session
 from device.source import open_source
+from export.bundle import write_model
+from models.spec import DEFAULT_SPEC
 from toolkit.errors import ArtifactError, InputError, MissingError, UsageError
 
 
@@ -104,3 +107,37 @@ def test_a_damaged_model_is_refused(runtime: str) -> None:
         load_verifier(runtime, b"junk" * 100, "int8")
     with pytest.raises(UsageError, match="unknown precision"):
         load_verifier(runtime, b"", "int4")
+
+
+def test_only_our_own_c_code_is_compiled(theta: np.ndarray) -> None:
+    """A bundle may come from anywhere; compiled code runs with the user's rights."""
+    own = write_model(DEFAULT_SPEC, theta, "c", "int8")
+    check_source(DEFAULT_SPEC, own)
+    for old, new in (
+        (b"    hv_image(", b"    system(0); hv_image("),
+        (b"static const int32_t score_bias[] = {", b"static const int32_t score_bias[] = { (int32_t)main,"),
+        (b"static const int32_t score_bias[] = {", b"static const int32_t score_bias[] = { 1, "),
+        (b"HV_ARENA_BYTES 36864", b"HV_ARENA_BYTES 368"),
+        (b"/* One person", b"#include </etc/passwd>\n/* One person"),
+    ):
+        assert old in own
+        with pytest.raises(ArtifactError, match="not what this version writes"):
+            check_source(DEFAULT_SPEC, own.replace(old, new))
+
+
+@pytest.mark.skipif(compiler() is None, reason="no C compiler")
+def test_c_leaves_nothing_behind_and_refuses_other_pictures(
+    theta: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with load_verifier("c", write_model(DEFAULT_SPEC, theta, "c", "int8"), "int8") as verifier:
+        assert not list(tmp_path.iterdir())
+        for wrong in (np.zeros((32, 32, 3), np.uint8), np.zeros((64, 64, 3), np.float32)):
+            with pytest.raises(UsageError, match="cannot read this"):
+                verifier.score(wrong)
+    monkeypatch.setenv("CC", "false")
+    with pytest.raises(ArtifactError, match=r"cannot compile the verifier.*another --runtime"):
+        load_verifier("c", write_model(DEFAULT_SPEC, theta, "c", "int8"), "int8")
+    monkeypatch.setenv("CC", "no-such-compiler -O3")
+    assert compiler() is None

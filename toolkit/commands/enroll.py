@@ -22,7 +22,9 @@ Name = Annotated[str, typer.Argument(help="Whose photos these are; the bundle is
 Photos = Annotated[list[str], typer.Argument(help="Photo files, folders or patterns.", show_default=False)]
 Out = Annotated[Path, typer.Option(help="Folder to put the bundle in.")]
 Replace = Annotated[bool, typer.Option("--replace", help="Replace an existing bundle of that name.")]
-BackboneFile = Annotated[Path | None, typer.Option("--backbone", help="The backbone's file; default: found by itself.")]
+BackboneFile = Annotated[
+    Path | None, typer.Option("--backbone", help="The backbone's file, or the folder of its files; default: found.")
+]
 DetectorFile = Annotated[Path | None, typer.Option("--detector", help="YuNet's file; default: found by itself.")]
 
 

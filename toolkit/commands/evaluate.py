@@ -24,7 +24,9 @@ app = typer.Typer(
 
 EvalPrecision = Annotated[str, typer.Option("--precision", help="Which file is evaluated: fp32 or int8.")]
 Plot = Annotated[Path | None, typer.Option("--plot", help="Folder for the DET curve and the score histogram (PNG).")]
-BackboneFile = Annotated[Path | None, typer.Option("--backbone", help="The backbone's file; default: found by itself.")]
+BackboneFile = Annotated[
+    Path | None, typer.Option("--backbone", help="The backbone's file, or the folder of its files; default: found.")
+]
 
 
 @app.command()
@@ -102,6 +104,8 @@ def _prepare(generator: Path | None, precision: str, runtime: str, plot: Path | 
     from models.generator import SHIPPED, Generator
 
     check_precision(name := choose_runtime(runtime), precision)
+    if name == "c":
+        raise UsageError("evaluation writes too many verifiers to compile each", do="use --runtime litert")
     try:
         import scipy  # noqa: F401  (asked for here so that its absence is told before the work)
 
