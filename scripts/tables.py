@@ -86,9 +86,9 @@ def weights(results: dict[str, Any]) -> str:
     t = h["training"]
     return (
         f"Version {h['version']}: generator `{h['generator']}`, backbone `{h['backbone']}`; trained with "
-        f"`configs/{t['configuration']}` on {t['faces']:,} faces ({t['identities']:,} named people);\n"
-        f"{t['held_out_faces']:,} held-out faces (`val`), on which its EER at the end of training was {v['eer']:.1%} "
-        "(single photo, fp32, from `models/weights/h.json`)."
+        f"`configs/{t['configuration']}`\non {t['faces']:,} faces ({t['identities']:,} named people). On "
+        f"{t['held_out_faces']:,} held-out faces (`val`) its EER at the end of training was\n{v['eer']:.1%} "
+        "(single photo, fp32; `models/weights/h.json`)."
     )
 
 
