@@ -53,11 +53,7 @@ class CompiledVerifier:
     """`hv_score` of one person's int8 C file. Raises MissingError (no compiler) or ArtifactError (does not compile)."""
 
     def __init__(self, source: bytes):
-        found = [re.search(rb"^#define HV_%s (\d{1,9})$" % name, source, re.MULTILINE)
-                 for name in (b"ARENA_BYTES", b"INPUT_PX")]  # fmt: skip
-        if found[0] is None or found[1] is None:
-            raise ArtifactError("this is not the verifier's C file", do="enrol the person again")
-        arena_bytes, self._side = (int(match[1]) for match in found if match)
+        arena_bytes, self._side = _defined(source, b"HV_ARENA_BYTES"), _defined(source, b"HV_INPUT_PX")
         self._score = _load(source)
         self._arena = ctypes.create_string_buffer(arena_bytes)
 
@@ -67,6 +63,13 @@ class CompiledVerifier:
         if pixels.dtype != np.uint8 or pixels.shape != expected:
             raise UsageError("the verifier cannot read this", got=f"{pixels.dtype} {pixels.shape}", expected=expected)
         return int(self._score(np.ascontiguousarray(pixels).ctypes.data, self._arena))
+
+
+def _defined(source: bytes, name: bytes) -> int:
+    match = re.search(rb"^#define %s (\d{1,9})$" % name, source, re.MULTILINE)
+    if match is None:
+        raise ArtifactError("this is not the verifier's C file", do="enrol the person again")
+    return int(match[1])
 
 
 def _load(source: bytes) -> ctypes._NamedFuncPointer:

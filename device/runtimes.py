@@ -42,8 +42,18 @@ class Verifier(AbstractContextManager["Verifier"]):
     def __init__(self, runtime: str, precision: str):
         self.runtime, self.precision = runtime, precision
 
+    @abstractmethod
     def score(self, pixels: np.ndarray) -> float:
         """Score of one face, uint8 RGB [H, W, 3] at the spec's size. int8 files give steps of 1/128."""
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to release by default."""
+
+
+class FileVerifier(Verifier):
+    """A model file in somebody's runtime: it takes the spec's value range and gives the file's own type."""
+
+    def score(self, pixels: np.ndarray) -> float:
         if self.precision == "int8":
             return self._run((pixels.astype(np.int16) - 128).astype(np.int8)[None]) / 128.0
         return self._run(((pixels.astype(np.float32) - 128.0) / 128.0)[None])
@@ -52,11 +62,8 @@ class Verifier(AbstractContextManager["Verifier"]):
     def _run(self, x: np.ndarray) -> float:
         """x [1, H, W, 3] in the file's own type to the raw output."""
 
-    def __exit__(self, *_: object) -> None:
-        """Nothing to release by default."""
 
-
-class OnnxVerifier(Verifier):
+class OnnxVerifier(FileVerifier):
     def __init__(self, model: bytes, precision: str, threads: int):
         super().__init__("onnxruntime", precision)
         import onnxruntime as ort
@@ -70,7 +77,7 @@ class OnnxVerifier(Verifier):
         return float(self._session.run(None, {"image": image})[0][0, 0])
 
 
-class TfliteVerifier(Verifier):
+class TfliteVerifier(FileVerifier):
     """LiteRT and tflite-runtime share one interface, under two package names."""
 
     def __init__(self, name: str, model: bytes, precision: str, threads: int):
@@ -100,9 +107,6 @@ class CVerifier(Verifier):
 
     def score(self, pixels: np.ndarray) -> float:
         return self._compiled.score(pixels) / 128.0
-
-    def _run(self, x: np.ndarray) -> float:
-        raise NotImplementedError
 
 
 @contextmanager

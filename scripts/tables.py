@@ -17,6 +17,7 @@ DOCUMENTS = ("README.md", "docs/model-card.md")
 PRECISIONS = ("fp32", "int8")
 SIDES = {"one_sided": "one-sided", "both_sides": "both sides added"}
 AIMS = {"one_sided": 0.93, "both_sides": 0.955}  # accuracy, fp32
+STAGES = {"SFace embedding a crop": "backbone/sface", "detection": "detect", "alignment": "align"}
 INT8_AIM = 0.005  # int8 from fp32, accuracy
 
 
@@ -65,9 +66,6 @@ def latency(results: dict[str, Any]) -> str:
     stages = (f"{stage} {times[key]['p50_ms']:.2f} ms" for stage, key in STAGES.items())
     device = results["bench"]["device"]["processor"]
     return f"{table(head, rows)}\n\nOne thread of {device}, one run; in it, p50: {', '.join(stages)}."
-
-
-STAGES = {"SFace embedding a crop": "backbone/sface", "detection": "detect", "alignment": "align"}
 
 
 def thresholds(results: dict[str, Any]) -> str:

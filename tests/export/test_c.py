@@ -59,7 +59,9 @@ def written(folder: Path, theta: np.ndarray, precision: str = "int8", spec: Veri
 
 
 def built(folder: Path, compiler: str, *flags: str) -> Path:
-    subprocess.run([compiler, *STRICT, *flags, SOURCE, "-o", "out"], cwd=folder, check=True)
+    command = [compiler, *STRICT, *flags, SOURCE, "-o", "out"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
     return folder / "out"
 
 
@@ -69,7 +71,7 @@ def test_strict_compilers_have_nothing_to_say(compiler: str, precision: str, the
     written(tmp_path, theta, precision)
     for optimise in ("-O0", "-O3"):
         for path in PATHS.values():
-            built(tmp_path, compiler, optimise, path, "-c")
+            assert built(tmp_path, compiler, optimise, path, "-c").stat().st_size > DEFAULT_SPEC.params
 
 
 @pytest.mark.parametrize("path", PATHS)
