@@ -103,8 +103,7 @@ class _Writer:
                 raise ArtifactError(f"layer {layer.name}: the C writer does not know the kind {layer.kind}")
             write(layer, x)
             x = layer.name
-        kernels = (KERNELS / f"{self.precision}.c").read_text()
-        kernels = kernels.replace("@AVX512@", (KERNELS / "int8_avx512.c").read_text().rstrip())
+        kernels = _kernels(self.precision)
         for name, value in self._constants().items():
             kernels = kernels.replace(f"@{name}@", str(value))
         body = "\n".join(f"    {line}" for line in self.calls)
@@ -190,6 +189,14 @@ class _Writer:
             line += f" {value},"
         body = "\n".join([*lines, line])
         self.arrays.append(f"static const {kind} {name}[] = {{\n{body}\n}};")
+
+
+def _kernels(precision: str) -> str:
+    """The precision's file, with the files that it names between @ in their places."""
+    text = (KERNELS / f"{precision}.c").read_text()
+    for part in ("common", "portable", "int8_avx512"):
+        text = text.replace(f"@{part}@", (KERNELS / f"{part}.c").read_text().rstrip())
+    return text
 
 
 def _identifier(name: str) -> str:

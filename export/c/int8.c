@@ -5,6 +5,9 @@
 #define HV_MAX_TAPS @MAX_TAPS@
 #define HV_MAX_ROW @MAX_ROW@
 
+typedef int8_t hv_value;
+typedef int32_t hv_sum;
+
 typedef struct {
     int side_in, channels_in, side_out, channels_out, kernel, stride, padding;
     int32_t zero;  /* the input's zero point, which padding has too */
@@ -31,21 +34,19 @@ static HV_INLINE int32_t hv_leaky(int32_t x) {
     return hv_clip(((x * (x > 0 ? @POSITIVE@ : @NEGATIVE@) + 128) >> 8) + (@LEAKY_ZERO@));
 }
 
-/* The input under each tap of the kernel for one output pixel; outside the picture, a pixel of zero points. */
-static HV_INLINE void hv_taps(const hv_layer *l, const int8_t *in, const int8_t *outside, int y, int x,
-                              const int8_t **taps) {
-    int i, j;
-    for (i = 0; i < l->kernel; i++)
-        for (j = 0; j < l->kernel; j++) {
-            const int row = y * l->stride + i - l->padding, column = x * l->stride + j - l->padding;
-            const int inside = row >= 0 && row < l->side_in && column >= 0 && column < l->side_in;
-            *taps++ = inside ? in + (row * l->side_in + column) * l->channels_in : outside;
-        }
+static HV_INLINE hv_value hv_outside(const hv_layer *l) {
+    return (hv_value)l->zero;
 }
 
+@common@
+
 #if defined(__AVX512VNNI__) && defined(__AVX512BW__) && defined(__AVX512VL__) && !defined(HV_PORTABLE)
-@AVX512@
+@int8_avx512@
 #else
+
+static HV_INLINE hv_sum hv_centred(const hv_layer *l, hv_value x) {
+    return x - l->zero;
+}
 
 static HV_INLINE void hv_finish(const hv_layer *l, const int32_t *sums, int8_t *out) {
     int c;
@@ -55,53 +56,9 @@ static HV_INLINE void hv_finish(const hv_layer *l, const int32_t *sums, int8_t *
     }
 }
 
-static HV_INLINE void hv_conv(const hv_layer *l, const int8_t *in, int8_t *out) {
-    int8_t outside[HV_MAX_CHANNELS];
-    const int8_t *taps[HV_MAX_TAPS];
-    int32_t sums[HV_MAX_CHANNELS];
-    int y, x, t, c, o;
-    for (c = 0; c < l->channels_in; c++) outside[c] = (int8_t)l->zero;
-    for (y = 0; y < l->side_out; y++)
-        for (x = 0; x < l->side_out; x++) {
-            const int8_t *w = l->weight;
-            hv_taps(l, in, outside, y, x, taps);
-            for (o = 0; o < l->channels_out; o++) sums[o] = l->bias[o];
-            for (t = 0; t < l->kernel * l->kernel; t++)
-                for (c = 0; c < l->channels_in; c++, w += l->channels_out) {
-                    const int32_t value = taps[t][c] - l->zero;
-                    for (o = 0; o < l->channels_out; o++) sums[o] += value * w[o];
-                }
-            hv_finish(l, sums, out);
-            out += l->channels_out;
-        }
-}
-
-static HV_INLINE void hv_depthwise(const hv_layer *l, const int8_t *in, int8_t *out) {
-    int8_t outside[HV_MAX_CHANNELS];
-    const int8_t *taps[HV_MAX_TAPS];
-    int32_t sums[HV_MAX_CHANNELS];
-    int y, x, t, c;
-    for (c = 0; c < l->channels_in; c++) outside[c] = (int8_t)l->zero;
-    for (y = 0; y < l->side_out; y++)
-        for (x = 0; x < l->side_out; x++) {
-            hv_taps(l, in, outside, y, x, taps);
-            for (c = 0; c < l->channels_out; c++) {
-                int32_t sum = l->bias[c];
-                for (t = 0; t < l->kernel * l->kernel; t++)
-                    sum += (taps[t][c] - l->zero) * l->weight[t * l->channels_out + c];
-                sums[c] = sum;
-            }
-            hv_finish(l, sums, out);
-            out += l->channels_out;
-        }
-}
+@portable@
 
 #endif
-
-static HV_INLINE void hv_add(const int8_t *a, const int8_t *b, int8_t *out, int count) {
-    int i;
-    for (i = 0; i < count; i++) out[i] = (int8_t)hv_clip(a[i] + b[i]);
-}
 
 static HV_INLINE void hv_image(const uint8_t *rgb, int8_t *out, int count) {
     int i;

@@ -112,7 +112,7 @@ static HV_INLINE void hv_conv(const hv_layer *l, const int8_t *in, int8_t *out) 
         bias[b] = _mm512_sub_epi32(_mm512_maskz_loadu_epi32(hv_lanes(l->channels_out, b), l->bias + 16 * b),
                                    _mm512_mullo_epi32(sum, _mm512_set1_epi32(128 + l->zero)));
     }
-    for (c = 0; c < l->channels_in; c++) outside[c] = (int8_t)l->zero;
+    for (c = 0; c < l->channels_in; c++) outside[c] = hv_outside(l);
     for (pixel = 0; pixel < pixels; pixel += step) {
         for (p = 0; p < step; p++) {
             rows[p] = in_place ? in + (pixel + p) * inputs : patches[p];
@@ -141,7 +141,7 @@ static HV_INLINE void hv_depthwise(const hv_layer *l, const int8_t *in, int8_t *
     hv_scale scales[HV_BLOCKS(HV_MAX_CHANNELS)];
     int b, y, x, t, c;
     hv_scales(l, scales);
-    for (c = 0; c < l->channels_in; c++) outside[c] = (int8_t)l->zero;
+    for (c = 0; c < l->channels_in; c++) outside[c] = hv_outside(l);
     for (b = 0; b < HV_BLOCKS(l->channels_out); b++) {
         const __mmask16 lanes = hv_lanes(l->channels_out, b);
         __m512i weight[HV_MAX_TAPS], bias = _mm512_maskz_loadu_epi32(lanes, l->bias + 16 * b);
