@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,6 +14,8 @@ from models.faceset import FaceSet
 from models.generator import Generator, OperatingPoint, fuse_templates
 from toolkit.errors import InputError
 from toolkit.progress import track
+
+Enrol = Callable[[np.ndarray, np.ndarray], np.ndarray]  # photos [K, H, W, 3] and their templates [K, D] to θ [P]
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,13 @@ def can_enrol(faces: FaceSet, photos: int) -> bool:
     return len(enrolment_sets(faces.identity, photos, 1)) >= 2
 
 
-def household_trials(faces: FaceSet, h: Generator, scorer: FileScorer, photos: int, repeats: int = 1) -> Trials:
-    """Run the protocol. Faces of unknown people are left out. Raises InputError when nobody has enough photos."""
+def household_trials(
+    faces: FaceSet, h: Generator, scorer: FileScorer, photos: int, repeats: int = 1, enrol: Enrol | None = None
+) -> Trials:
+    """Run the protocol, enrolling with `enrol` instead of `h` alone where it is given.
+
+    Faces of unknown people are left out. Raises InputError when nobody has enough photos.
+    """
     sets = enrolment_sets(faces.identity, photos, repeats)
     if not can_enrol(faces, photos):
         raise InputError(
@@ -57,13 +64,18 @@ def household_trials(faces: FaceSet, h: Generator, scorer: FileScorer, photos: i
         )
     genuine, impostor = [], []
     for person, rows in track(sets, f"{scorer.precision} verifiers of {photos} photos", len(sets)):
-        theta = h.weights(fuse_templates(faces.templates[rows])[None])[0]
+        theta = (enrol or generated(h))(faces.pixels[rows], faces.templates[rows])
         mine = np.setdiff1d(np.flatnonzero(faces.identity == person), rows)
         others = np.flatnonzero((faces.identity >= 0) & (faces.identity != person))
         scores = scorer.scores(theta, faces.pixels[np.concatenate([mine, others])])
         genuine.append((person, scores[: len(mine)]))
         impostor.append((person, scores[len(mine) :]))
     return Trials(*_flat(genuine), *_flat(impostor), faces.people, len(sets))
+
+
+def generated(h: Generator) -> Enrol:
+    """Enrolment by the generator alone."""
+    return lambda _, templates: h.weights(fuse_templates(templates)[None])[0]
 
 
 def _flat(parts: list[tuple[int, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
@@ -133,8 +145,8 @@ def _short(rate: Rate) -> float:
 
 
 def evaluate_household(
-    faces: FaceSet, h: Generator, scorer: FileScorer, counts: Iterable[int]
+    faces: FaceSet, h: Generator, scorer: FileScorer, counts: Iterable[int], enrol: Enrol | None = None
 ) -> tuple[dict[str, Any], dict[int, Trials]]:
     """Summary and trials by number of enrolment photos."""
-    trials = {count: household_trials(faces, h, scorer, count) for count in counts}
+    trials = {count: household_trials(faces, h, scorer, count, enrol=enrol) for count in counts}
     return {str(n): summarise(t, h.info.points_for(n)[1]) for n, t in trials.items()}, trials

@@ -10,6 +10,7 @@ import typer
 from toolkit.commands.options import Faces, GeneratorFile, Json, RuntimeName, Threads
 from toolkit.errors import MissingError, UsageError
 from toolkit.output import emit, note, table
+from toolkit.refiner import BankFile, RefineSeconds, load_refiner
 
 if TYPE_CHECKING:
     from benchmarks.scoring import FileScorer
@@ -70,6 +71,8 @@ def household(
     runtime: RuntimeName = "auto",
     generator: GeneratorFile = None,
     backbone: BackboneFile = None,
+    refine: BankFile = None,
+    refine_seconds: RefineSeconds = 0.0,
     plot: Plot = None,
     threads: Threads = 2,
     json: Json = False,
@@ -81,11 +84,18 @@ def household(
     """
     counts = _counts(enrol)
     h, scorer = _prepare(generator, precision, runtime, plot)
+    refiner = load_refiner(h, refine, refine_seconds)
+    enrol_one = (lambda photos, templates: refiner(photos, templates).theta) if refiner else None
     from benchmarks.household import evaluate_household
 
     loaded = _load(h, faces, split, backbone, threads)
-    summary, trials = evaluate_household(loaded, h, scorer, counts)
-    result = {**_provenance(h, scorer, faces), "split": split or None, "enrolment_photos": summary}
+    summary, trials = evaluate_household(loaded, h, scorer, counts, enrol_one)
+    result = {
+        **_provenance(h, scorer, faces),
+        "split": split or None,
+        "refined": refiner is not None,
+        "enrolment_photos": summary,
+    }
     if plot:
         sides = {f"{n} photos": (t.genuine, t.impostor) for n, t in trials.items()}
         result["plots"] = _plots(sides, f"household, {scorer.precision}", plot, f"household-{scorer.precision}")
