@@ -8,6 +8,7 @@ are a biometric template.
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import re
 import shlex
@@ -49,20 +50,52 @@ def _skeleton(source: bytes) -> bytes:
     return _ARRAY.sub(lambda match: match[1] + b"%d" % match[2].count(b","), source)
 
 
-class CompiledVerifier:
-    """`hv_score` of one person's int8 C file. Raises MissingError (no compiler) or ArtifactError (does not compile)."""
+# Collects the layers' outputs one after another, from the address that the caller names.
+_TRACE = b"""#include <string.h>
+static unsigned char *hv_trace_to;
+#define HV_LAYER(values, count) memcpy(hv_trace_to, values, (count) * sizeof *(values)); \\
+    hv_trace_to += (count) * sizeof *(values);
+void hv_trace(void *to) { hv_trace_to = to; }
+"""
 
-    def __init__(self, source: bytes):
+
+class CompiledVerifier:
+    """`hv_score` of one person's C file. Raises MissingError (no compiler) or ArtifactError (does not compile)."""
+
+    def __init__(self, source: bytes, precision: str = "int8", flags: tuple[str, ...] = ()):
         arena_bytes, self._side = _defined(source, b"HV_ARENA_BYTES"), _defined(source, b"HV_INPUT_PX")
-        self._score = _load(source)
+        self._score = _load(source, flags).hv_score
+        self._score.restype = ctypes.c_int32 if precision == "int8" else ctypes.c_float
+        self._score.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
         self._arena = ctypes.create_string_buffer(arena_bytes)
 
-    def score(self, pixels: np.ndarray) -> int:
-        """uint8 RGB [H, W, 3] to steps of 1/128. Raises UsageError for another type or size."""
+    def score(self, pixels: np.ndarray) -> float:
+        """uint8 RGB [H, W, 3] to steps of 1/128, or to fp32's own unit. Raises UsageError for another type or size."""
         expected = (self._side, self._side, 3)
         if pixels.dtype != np.uint8 or pixels.shape != expected:
             raise UsageError("the verifier cannot read this", got=f"{pixels.dtype} {pixels.shape}", expected=expected)
-        return int(self._score(np.ascontiguousarray(pixels).ctypes.data, self._arena))
+        pixels = np.ascontiguousarray(pixels)  # named: a copy must outlive the call
+        return float(self._score(pixels.ctypes.data, self._arena))
+
+
+class TracedVerifier:
+    """The same, keeping every layer's output: a second build, because looking costs time."""
+
+    def __init__(self, spec: VerifierSpec, source: bytes, precision: str):
+        self._spec, self._type = spec, np.dtype(np.int8 if precision == "int8" else np.float32)
+        self._arena = ctypes.create_string_buffer(_defined(source, b"HV_ARENA_BYTES"))
+        self._library = _load(_TRACE + source, ())
+
+    def layers(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        """uint8 RGB [H, W, 3] to layer name → output [H', W', C] in the file's own type."""
+        sizes = {layer.name: (self._spec.sides[layer.name],) * 2 + (layer.out_channels,) for layer in self._spec.layers}
+        values = np.empty(sum(map(math.prod, sizes.values())), self._type)
+        self._library.hv_trace(ctypes.c_void_p(values.ctypes.data))
+        pixels = np.ascontiguousarray(pixels)
+        self._library.hv_score(ctypes.c_void_p(pixels.ctypes.data), self._arena)
+        ends = np.cumsum([math.prod(size) for size in sizes.values()])
+        parts = np.split(values, ends[:-1])
+        return {name: part.reshape(size) for (name, size), part in zip(sizes.items(), parts, strict=True)}
 
 
 def _defined(source: bytes, name: bytes) -> int:
@@ -72,7 +105,7 @@ def _defined(source: bytes, name: bytes) -> int:
     return int(match[1])
 
 
-def _load(source: bytes) -> ctypes._NamedFuncPointer:
+def _load(source: bytes, flags: tuple[str, ...]) -> ctypes.CDLL:
     command = compiler()
     if command is None:
         raise MissingError("the C runtime needs a compiler", do="run `sudo apt install gcc`, or set CC")
@@ -81,17 +114,15 @@ def _load(source: bytes) -> ctypes._NamedFuncPointer:
         file.write_bytes(source)
         # Some compilers refuse to be told their own processor; the code is right without.
         for tuned in (["-march=native"], []):
-            problem = _compile([*command, *FLAGS, *tuned, str(file), "-o", str(library)], folder)
+            problem = _compile([*command, *FLAGS, *tuned, *flags, str(file), "-o", str(library)], folder)
             if not problem:
                 break
         else:
             raise ArtifactError(f"{command[0]} cannot compile the verifier", got=problem, do=ELSEWHERE)
         try:
-            score = ctypes.CDLL(str(library)).hv_score
+            return ctypes.CDLL(str(library))
         except OSError as error:
             raise ArtifactError("the compiled verifier cannot be loaded", got=str(error), do=ELSEWHERE) from error
-    score.restype, score.argtypes = ctypes.c_int32, [ctypes.c_void_p, ctypes.c_void_p]
-    return score
 
 
 def _compile(command: list[str], folder: str) -> str:

@@ -83,7 +83,7 @@ class TfliteVerifier(FileVerifier):
     def __init__(self, name: str, model: bytes, precision: str, threads: int):
         super().__init__(name, precision)
         module = importlib.import_module(RUNTIMES[name].module)
-        with _quiet_stderr():
+        with quiet_stderr():
             self._interpreter: Any = module.Interpreter(model_content=model, num_threads=threads)
             self._interpreter.allocate_tensors()
         self._input = self._interpreter.get_input_details()[0]["index"]
@@ -110,7 +110,7 @@ class CVerifier(Verifier):
 
 
 @contextmanager
-def _quiet_stderr() -> Iterator[None]:
+def quiet_stderr() -> Iterator[None]:
     """TFLite's C++ part announces its delegate on file descriptor 2, and has no switch for it; errors are raised."""
     saved = os.dup(2)
     null = os.open(os.devnull, os.O_WRONLY)

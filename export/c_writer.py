@@ -17,7 +17,7 @@ import numpy as np
 
 from export.arena import Plan, plan_arena
 from export.integer import channel_factors
-from export.quantize import LEAKY, LINEAR, QuantisedLayer, layer_tensors, quantise
+from export.quantize import LEAKY, LINEAR, QuantisedLayer, check_additions, layer_tensors, quantise
 from models.spec import LEAKY_SLOPE, Layer, VerifierSpec
 from toolkit.errors import ArtifactError
 
@@ -26,10 +26,15 @@ HEADER, SOURCE = "verifier.h", "verifier.c"
 _LINE = 120
 _TYPES = {"int8": ("int8_t", "int32_t", 1), "fp32": ("float", "float", 4)}  # activation, score, bytes an activation
 
-_INLINE = """#if defined(__GNUC__)
+_INLINE = """#if defined(__GNUC__) && !defined(__OPTIMIZE_SIZE__)
 #define HV_INLINE __inline__ __attribute__((always_inline))
 #else
 #define HV_INLINE
+#endif
+
+/* To look at every layer's output, define this before: it is used without a semicolon. */
+#ifndef HV_LAYER
+#define HV_LAYER(values, count)
 #endif
 """
 
@@ -61,6 +66,8 @@ class _Writer:
         self.spec, self.precision = spec, precision
         self.activation, self.score, self.width_bytes = _TYPES[precision]
         self.real = layer_tensors(spec, theta)
+        if precision == "int8":
+            check_additions(spec)
         self.quantised = quantise(spec, theta) if precision == "int8" else {}
         self.plan: Plan = plan_arena(spec, self.width_bytes)
         self.arrays: list[str] = []
@@ -103,6 +110,7 @@ class _Writer:
                 raise ArtifactError(f"layer {layer.name}: the C writer does not know the kind {layer.kind}")
             write(layer, x)
             x = layer.name
+            self.calls.append(f"HV_LAYER({self._at(x)}, {self.spec.sides[x] ** 2 * layer.out_channels})")
         kernels = _kernels(self.precision)
         for name, value in self._constants().items():
             kernels = kernels.replace(f"@{name}@", str(value))

@@ -6,8 +6,7 @@
     leaky         a table of 256 entries
     add           saturating int8 addition (both inputs and the output share one scale)
 
-Runtimes differ from it by their own rounding: XNNPACK and ONNX Runtime requantise in fp32, rounding half to even, and
-ONNX Runtime also computes the leaky table in fp32, which puts four of its 256 entries one step lower.
+Runtimes differ from it by their own rounding: XNNPACK and ONNX Runtime requantise in fp32, rounding half to even.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import math
 
 import numpy as np
 
-from export.quantize import LEAKY, LINEAR, QuantisedLayer, output_scale, quantise
+from export.quantize import LEAKY, LINEAR, QuantisedLayer, check_additions, output_scale, quantise
 from models.spec import LEAKY_SLOPE, Layer, VerifierSpec
 from toolkit.errors import ArtifactError
 
@@ -70,6 +69,7 @@ class IntegerVerifier:
     """f in integers. Layout NHWC."""
 
     def __init__(self, spec: VerifierSpec, theta: np.ndarray):
+        check_additions(spec)
         self.spec, self.layers, self._table = spec, quantise(spec, theta), leaky_table()
 
     def scores(self, pixels: np.ndarray, trace: dict[str, np.ndarray] | None = None) -> np.ndarray:

@@ -21,6 +21,11 @@ from toolkit.errors import ArtifactError
 OPSET = 17
 IR_VERSION = 8
 
+# Four of the leaky function's 256 results lie exactly between two steps. QuantizeLinear takes the even one, every other
+# form the upper one; moved up by this fraction, which is a thousand times less than any other result needs to change,
+# they round as everywhere else.
+ROUND_UP = 1e-6
+
 
 class _Writer(ABC):
     """What both precisions share: nodes, initialisers, and one method per layer kind."""
@@ -29,6 +34,7 @@ class _Writer(ABC):
         self.spec = spec
         self.nodes: list[onnx.NodeProto] = []
         self.initialisers: list[onnx.TensorProto] = []
+        self.values: dict[str, str] = {}
 
     def node(self, kind: str, inputs: list[str], output: str, **attributes: object) -> str:
         self.nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
@@ -40,7 +46,7 @@ class _Writer(ABC):
 
     def build(self) -> None:
         """Walk the layers; `values` maps a layer to the tensor that later layers read."""
-        values: dict[str, str] = {}
+        values = self.values
         x = self.begin()
         for layer in self.spec.layers:
             write = getattr(self, f"write_{layer.kind}", None)
@@ -56,6 +62,10 @@ class _Writer(ABC):
     @abstractmethod
     def end(self, x: str) -> None:
         """Turn the last tensor into `score`."""
+
+    @abstractmethod
+    def stored(self, x: str) -> str:
+        """The tensor in the file's own type that a layer's value comes from."""
 
     @abstractmethod
     def parameters(self, layer: Layer) -> list[str]:
@@ -83,14 +93,20 @@ class _Writer(ABC):
         flat = self.node("Flatten", [x], f"{layer.name}.flat")
         return self.node("Gemm", [flat, *self.parameters(layer)], f"{layer.name}.gemm", transB=1)
 
-    def model(self, kind: int, precision: str) -> bytes:
+    def shape(self, layer: Layer) -> list[int]:
+        side = self.spec.sides[layer.name]
+        return [1, layer.out_channels, side, side]
+
+    def model(self, kind: int, precision: str, every_layer: bool) -> bytes:
         """Serialise, checked with full shape inference."""
         side = self.spec.input_px
         value = helper.make_tensor_value_info
+        outputs = [value("score", kind, [1, 1])]
+        if every_layer:
+            outputs += [value(self.stored(self.values[x.name]), kind, self.shape(x)) for x in self.spec.layers[:-1]]
         graph = helper.make_graph(
-            self.nodes, f"verifier_{precision}",
-            [value("image", kind, [1, 3, side, side])], [value("score", kind, [1, 1])], self.initialisers,
-        )  # fmt: skip
+            self.nodes, f"verifier_{precision}", [value("image", kind, [1, 3, side, side])], outputs, self.initialisers
+        )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="hyperverify")
         model.ir_version = IR_VERSION
         helper.set_model_props(
@@ -113,6 +129,9 @@ class _Float(_Writer):
     def end(self, x: str) -> None:
         self.node("Identity", [x], "score")
 
+    def stored(self, x: str) -> str:
+        return x
+
     def parameters(self, layer: Layer) -> list[str]:
         return [self.tensor(n, self.tensors[n]) for n in (f"{layer.name}.weight", f"{layer.name}.bias")]
 
@@ -132,16 +151,21 @@ class _Int8(_Writer):
         for name, s in (("linear", LINEAR), ("leaky", LEAKY)):
             self.tensor(f"{name}.scale", np.float32(s.scale))
             self.tensor(f"{name}.zero", np.int8(s.zero))
+        self.tensor("leaky.scale.up", np.float32(LEAKY.scale * (1 - ROUND_UP)))
         return self.dequantised("image", "linear")
 
     def end(self, x: str) -> None:
         self.node("QuantizeLinear", [x, "linear.scale", "linear.zero"], "score")
 
+    def stored(self, x: str) -> str:
+        return x.removesuffix(".real")
+
     def dequantised(self, x: str, kind: str) -> str:
         return self.node("DequantizeLinear", [x, f"{kind}.scale", f"{kind}.zero"], f"{x}.real")
 
     def requantised(self, x: str, kind: str) -> str:
-        q = self.node("QuantizeLinear", [x, f"{kind}.scale", f"{kind}.zero"], f"{x}.q")
+        scale = "leaky.scale.up" if kind == "leaky" else f"{kind}.scale"
+        q = self.node("QuantizeLinear", [x, scale, f"{kind}.zero"], f"{x}.q")
         return self.dequantised(q, kind)
 
     def parameters(self, layer: Layer) -> list[str]:
@@ -174,18 +198,22 @@ class _Int8(_Writer):
         x = self.requantised(x, "linear")
         if layer.activation == "linear":
             return x
-        return self.requantised(self.node("LeakyRelu", [x], f"{layer.name}.leaky", alpha=LEAKY_SLOPE), "leaky")
+        alpha = LEAKY_SLOPE * (1 - 4 * ROUND_UP)
+        return self.requantised(self.node("LeakyRelu", [x], f"{layer.name}.leaky", alpha=alpha), "leaky")
 
 
-def write_onnx(spec: VerifierSpec, theta: np.ndarray, precision: str = "fp32") -> bytes:
-    """The file for θ float32 [P]; precision "fp32" or "int8". Deterministic. Raises ArtifactError for a wrong θ."""
+def write_onnx(spec: VerifierSpec, theta: np.ndarray, precision: str = "fp32", every_layer: bool = False) -> bytes:
+    """The file for θ float32 [P]; precision "fp32" or "int8". Deterministic. Raises ArtifactError for a wrong θ.
+
+    With `every_layer` the outputs are the score and then each layer before it, for comparing layer by layer.
+    """
     if precision == "int8":
         integer = _Int8(spec, theta)
         integer.build()
-        return integer.model(TensorProto.INT8, "int8")
+        return integer.model(TensorProto.INT8, "int8", every_layer)
     real = _Float(spec, theta)
     real.build()
-    return real.model(TensorProto.FLOAT, "fp32")
+    return real.model(TensorProto.FLOAT, "fp32", every_layer)
 
 
 def read_theta(spec: VerifierSpec, data: bytes) -> np.ndarray:

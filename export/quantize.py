@@ -53,8 +53,23 @@ class QuantisedLayer:
     input: Scale
 
 
+def check_additions(spec: VerifierSpec) -> None:
+    """Integer additions share one scale. Raises ArtifactError naming the layer."""
+    scales: dict[str, Scale] = {}
+    source = LINEAR
+    for layer in spec.layers:
+        if layer.kind == "add" and not (source is scales[layer.skip] is output_scale(layer)):
+            raise ArtifactError(
+                f"layer {layer.name}: integer code adds linear outputs only",
+                got=f"{layer.activation}, of which {layer.skip} is one input",
+                do="give the added layers linear outputs",
+            )
+        scales[layer.name] = source = output_scale(layer)
+
+
 def layer_tensors(spec: VerifierSpec, theta: np.ndarray) -> dict[str, np.ndarray]:
     """θ [P] cut into named float32 arrays. Raises ArtifactError (wrong length; NaN or infinity, naming the layer)."""
+    _check_dense(spec)
     if theta.shape != (spec.params,):
         raise ArtifactError("the weight vector does not fit the spec", got=theta.shape, expected=f"({spec.params},)")
     tensors = {s.name: theta[s.offset : s.end].reshape(s.shape).astype(np.float32) for s in spec.slots.values()}
@@ -62,6 +77,18 @@ def layer_tensors(spec: VerifierSpec, theta: np.ndarray) -> dict[str, np.ndarray
         if not np.isfinite(tensor).all():
             raise ArtifactError(f"the weights of {name} are not finite", do="enrol again or retrain the generator")
     return tensors
+
+
+def _check_dense(spec: VerifierSpec) -> None:
+    """A dense layer reads one pixel: on a larger map the files' layouts would disagree. Raises ArtifactError."""
+    side = spec.input_px
+    for layer in spec.layers:
+        if layer.kind == "dense" and side != 1:
+            raise ArtifactError(
+                f"layer {layer.name}: a dense layer needs one pixel", got=f"a map of {side}×{side}",
+                do="pool it to one pixel before",
+            )  # fmt: skip
+        side = spec.sides[layer.name]
 
 
 def quantise(spec: VerifierSpec, theta: np.ndarray) -> dict[str, QuantisedLayer]:

@@ -82,6 +82,7 @@ class _Writer:
         self.operators: list[Any] = []
         self.codes: list[str] = []
         self.tables: dict[object, _Shared] = {}
+        self.values: dict[str, int] = {}
 
     def tensor(
         self, name: str, shape: tuple[int, ...], kind: int, data: np.ndarray | None = None,
@@ -127,7 +128,7 @@ class _Writer:
         """Walk the layers; `values` maps a layer to the tensor that later layers read."""
         side, scale = self.spec.input_px, LINEAR
         x = self.activation("image", (1, side, side, 3), scale)
-        values: dict[str, int] = {}
+        values = self.values
         for layer in self.spec.layers:
             write = getattr(self, f"write_{layer.kind}", None)
             if write is None:
@@ -203,10 +204,11 @@ class _Writer:
         output = self.activation("score", (1, 1), LINEAR)
         return self.operator("FULLY_CONNECTED", [x, *self._parameters(layer, (0, 1), 0)], output, options)
 
-    def model(self) -> bytes:
+    def model(self, every_layer: bool) -> bytes:
         graph = schema.SubGraphT()
         graph.tensors, graph.operators, graph.name = self.tensors, self.operators, "verifier"
-        graph.inputs, graph.outputs = [0], [self.operators[-1].outputs[0]]
+        score, *before = (self.values[layer.name] for layer in reversed(self.spec.layers))
+        graph.inputs, graph.outputs = [0], [score, *reversed(before)] if every_layer else [score]
         model = schema.ModelT()
         model.version, model.subgraphs, model.description = 3, [graph], f"hyperverify {self.spec.hash}"
         model.buffers, model.operatorCodes = self.buffers, [self._code(name) for name in self.codes]
@@ -231,8 +233,11 @@ def _padding(layer: Layer) -> int:
     return int(schema.Padding.SAME if layer.padding and _same(layer) else schema.Padding.VALID)
 
 
-def write_tflite(spec: VerifierSpec, theta: np.ndarray, precision: str = "fp32") -> bytes:
-    """The file for θ float32 [P]; precision "fp32" or "int8". Deterministic. Raises ArtifactError for a wrong θ."""
+def write_tflite(spec: VerifierSpec, theta: np.ndarray, precision: str = "fp32", every_layer: bool = False) -> bytes:
+    """The file for θ float32 [P]; precision "fp32" or "int8". Deterministic. Raises ArtifactError for a wrong θ.
+
+    With `every_layer` the outputs are the score and then each layer before it, for comparing layer by layer.
+    """
     writer = _Writer(spec, theta, precision == "int8")
     writer.build()
-    return writer.model()
+    return writer.model(every_layer)

@@ -102,6 +102,8 @@ class VerifierSpec:
         for layer in self.layers:
             if layer.kind in ("conv", "depthwise"):
                 side = (side + 2 * layer.padding - layer.kernel) // layer.stride + 1
+            elif layer.kind == "dense":
+                side = 1
             sides[layer.name] = side
         return sides
 
@@ -126,8 +128,7 @@ class VerifierSpec:
 
     def layer_macs(self, layer: Layer) -> int:
         """Multiply-accumulates of one layer for one face."""
-        area = self.sides[layer.name] ** 2 if layer.kind in ("conv", "depthwise") else 1
-        return prod(layer.weight_shape) * area if layer.kind != "add" else 0
+        return prod(layer.weight_shape) * self.sides[layer.name] ** 2 if layer.kind != "add" else 0
 
     @property
     def macs(self) -> int:

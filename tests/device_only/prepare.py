@@ -11,12 +11,10 @@ import numpy as np
 
 from export.bundle import BundleContent, write_bundle
 from export.integer import IntegerVerifier
+from export.tolerances import INT8_STEPS
 from models.files import find_model
 from models.fold import detector_file
 from models.generator import Generator
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "parity"))
-from tolerances import INT8_STEPS
 
 folder = Path(sys.argv[1])
 h = Generator()

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 from tests_support import describe
-from tolerances import FP32_ATOL
 
+from device.c_runtime import CompiledVerifier
 from export.arena import plan_arena
 from export.c_writer import HEADER, SOURCE, write_c, write_c_single
 from export.integer import IntegerVerifier
+from export.tolerances import FP32_ATOL
 from models.spec import DEFAULT_SPEC, Layer, VerifierSpec, mobile_spec
 from models.verifier import to_input, verify_users
 from toolkit.errors import ArtifactError
@@ -180,5 +181,20 @@ def test_what_c_cannot_do_is_refused() -> None:
         Layer("pool", "depthwise", 4, 4, 8), Layer("score", "dense", 4, 1),
     )  # fmt: skip
     spec = VerifierSpec(8, layers)
-    with pytest.raises(ArtifactError, match="layer c: the C writer knows no leaky addition"):
-        write_c(spec, np.zeros(spec.params, np.float32))
+    for precision, reason in (("int8", "integer code adds linear"), ("fp32", "the C writer knows no leaky addition")):
+        with pytest.raises(ArtifactError, match=f"layer c: {reason}"):
+            write_c(spec, np.zeros(spec.params, np.float32), precision)
+
+
+def test_adding_outputs_of_two_scales_is_refused_by_all_integer_code() -> None:
+    spec = mobile_spec(48, 9, ((9, 1), (17, 2)))  # its first block adds the stem's leaky output
+    for refuse in (write_c, IntegerVerifier):
+        with pytest.raises(ArtifactError, match=r"layer block1\.add: integer code adds linear outputs only"):
+            refuse(spec, np.zeros(spec.params, np.float32))
+
+
+def test_pictures_in_any_memory_order_score_the_same(theta: np.ndarray, noise_faces: np.ndarray) -> None:
+    verifier = CompiledVerifier(write_c_single(DEFAULT_SPEC, theta))
+    expected = [verifier.score(face) for face in noise_faces]
+    assert [verifier.score(np.asfortranarray(face)) for face in noise_faces] == expected
+    assert len(set(expected)) > 1

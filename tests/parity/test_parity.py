@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 from tests_support import describe
-from tolerances import FP32_ATOL, INT8_MEAN_ERROR, INT8_STEPS
 
 from device.runtimes import RUNTIMES, installed_runtimes, load_verifier, precisions
 from export.bundle import write_model
 from export.integer import IntegerVerifier, fixed_point, requantise
+from export.tolerances import FP32_ATOL, INT8_MEAN_ERROR, INT8_STEPS
 from models.facedata import read_faces
 from models.generator import Generator
 from models.spec import DEFAULT_SPEC

@@ -1,0 +1,20 @@
+"""How far two forms of one verifier may be apart, and why. Scores lie in [-1, 1]; a quantisation step is 1/128."""
+
+# fp32 files against torch: the same sums in another order; 30 layers of rounding errors of 1e-7 each.
+FP32_ATOL = 1e-4
+
+# int8 files against the integer reference, (largest, mean) in steps of the output. A runtime that requantises in fp32
+# rounds about one value in 200,000 to the other side (`toolkit parity --per-layer`: 4e-6 steps on average after the
+# second layer), and a face has 100,000 values. How far that reaches depends on the person: over 300 LFW view 1 faces
+# for each of eight people at most 11 steps, and 0.24 to 0.43 on average. Then rounded up.
+INT8_STEPS = {
+    "litert": (16, 0.5),  # XNNPACK
+    "onnxruntime": (16, 0.7),
+    # Our own C code is the reference.
+    "c": (0, 0.0),
+    # tflite-runtime 2.14 carries an XNNPACK of 2023 that rounds its leaky kernel in another way.
+    "tflite-runtime": (16, 4.0),
+}
+
+# int8 against fp32, in score units, over real faces: what quantisation itself costs.
+INT8_MEAN_ERROR = 0.05
