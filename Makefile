@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help setup demo test test-device lint format clean
+.PHONY: help setup demo test test-device test-cross lint format clean
 
 help:
 	@echo "make demo         enrol, export, verify, run and bench on sample photos"
 	@echo "make test         set everything up and run the tests"
 	@echo "make test-device  the device part alone, in an environment without the rest"
+	@echo "make test-cross   the C code on aarch64 and Cortex-M, emulated (CROSS=--json)"
 	@echo "make setup        the environment for development in $(VENV)"
 	@echo "make lint format clean"
 
@@ -41,6 +42,10 @@ test: $(VENV)/.development demo/photos
 # A second environment with tflite-runtime, OpenCV and numpy 1 only: what a small device has.
 test-device: $(VENV)/.development
 	sh scripts/test_device.sh $(PYTHON) $(BIN)/python
+
+# The C code on aarch64 and Cortex-M in emulation. Needs the Debian packages that docs/export.md names.
+test-cross: $(VENV)/.workstation
+	$(BIN)/python scripts/test_cross.py $(CROSS)
 
 lint: $(VENV)/.development
 	$(BIN)/ruff check .

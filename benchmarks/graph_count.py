@@ -15,9 +15,16 @@ class Count:
     macs: int
 
 
-def count_onnx(data: bytes) -> Count:
-    """Weights and biases of Conv and Gemm nodes, and their multiply-accumulates for one input, by shape inference."""
-    graph = shape_inference.infer_shapes(onnx.load_from_string(data), strict_mode=True).graph
+def count_onnx(data: bytes, sizes: dict[str, int] | None = None) -> Count:
+    """Weights and biases of Conv and Gemm nodes, and their multiply-accumulates for one input, by shape inference.
+
+    `sizes` gives values to the input's free dimensions.
+    """
+    model = onnx.load_from_string(data)
+    for dim in (dim for value in model.graph.input for dim in value.type.tensor_type.shape.dim):
+        if dim.dim_param in (sizes or {}):
+            dim.dim_value = (sizes or {})[dim.dim_param]
+    graph = shape_inference.infer_shapes(model, strict_mode=True).graph
     weights = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
     shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in (*graph.value_info, *graph.output)}
     params = macs = 0
@@ -29,3 +36,22 @@ def count_onnx(data: bytes) -> Count:
         positions = prod(shapes[node.output[0]][2:]) if node.op_type == "Conv" else 1
         macs += tensors[0].size * positions  # a convolution uses each of its weights once at every output position
     return Count(params, macs)
+
+
+def count_tflite(data: bytes) -> Count:
+    """The same from a TFLite file, for the batch that it is written for."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(data)
+    graph, codes = model.subgraphs[0], model.operatorCodes
+    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
+    params = macs = 0
+    for operator in graph.operators:
+        name = names[codes[operator.opcodeIndex].builtinCode]
+        if name not in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
+            continue
+        weight, *bias = (graph.tensors[i].shape for i in operator.inputs[1:] if i >= 0)
+        output = graph.tensors[operator.outputs[0]].shape
+        params += prod(weight) + sum(prod(shape) for shape in bias)
+        macs += prod(weight) * prod(output[:-1])
+    return Count(int(params), int(macs))

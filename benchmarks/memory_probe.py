@@ -24,8 +24,17 @@ def main(path: str, runtime: str) -> None:
 
 def peak_bytes() -> int:
     """Peak resident memory of this program. Not `ru_maxrss`, which begins at what the parent process held."""
-    status = Path("/proc/self/status").read_text()
-    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))) * 1024
+    return _status("VmHWM")
+
+
+def resident_bytes() -> int:
+    """Resident memory of this program now."""
+    return _status("VmRSS")
+
+
+def _status(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith(field))) * 1024
 
 
 if __name__ == "__main__":

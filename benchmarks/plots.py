@@ -67,6 +67,22 @@ def plot_histogram(scores: Scores, title: str, path: Path) -> None:
     _save(plt, figure, path)
 
 
+def plot_peers(rows: list[dict[str, Any]], path: Path) -> None:
+    """Errors (1 - accuracy) against latency, both logarithmic; networks without an accuracy are left out."""
+    plt, figure, axes = _figure()
+    for row in rows:
+        if not row.get("accuracy"):
+            continue
+        at = (row["p50_ms"], 1 - row["accuracy"])
+        axes.scatter(*at, s=30, color="tab:green" if row["name"].startswith("f ") else "tab:red")
+        axes.annotate(row["name"], at, xytext=(4, 4), textcoords="offset points", fontsize=7, rotation=30)
+    title = "errors against time, one thread"
+    axes.set(xscale="log", yscale="log", xlabel="ms a face, p50", ylabel="1 - accuracy", title=title)
+    axes.grid(True, which="both", alpha=0.3)
+    axes.margins(0.15)
+    _save(plt, figure, path)
+
+
 def _save(plt: Any, figure: Any, path: Path) -> None:
     figure.tight_layout()
     save = partial(figure.savefig, format="png", metadata={"Software": None})

@@ -26,7 +26,7 @@ HEADER, SOURCE = "verifier.h", "verifier.c"
 _LINE = 120
 _TYPES = {"int8": ("int8_t", "int32_t", 1), "fp32": ("float", "float", 4)}  # activation, score, bytes an activation
 
-_INLINE = """#if defined(__GNUC__) && !defined(__OPTIMIZE_SIZE__)
+_INLINE = """#if defined(__GNUC__) && !defined(__clang__) && !defined(__OPTIMIZE_SIZE__)
 #define HV_INLINE __inline__ __attribute__((always_inline))
 #else
 #define HV_INLINE
@@ -202,7 +202,7 @@ class _Writer:
 def _kernels(precision: str) -> str:
     """The precision's file, with the files that it names between @ in their places."""
     text = (KERNELS / f"{precision}.c").read_text()
-    for part in ("common", "portable", "int8_avx512"):
+    for part in ("common", "portable", "int8_avx512", "int8_neon"):
         text = text.replace(f"@{part}@", (KERNELS / f"{part}.c").read_text().rstrip())
     return text
 

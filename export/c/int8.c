@@ -21,6 +21,16 @@ static HV_INLINE int32_t hv_clip(int32_t x) {
     return x < -128 ? -128 : x > 127 ? 127 : x;
 }
 
+static HV_INLINE hv_value hv_outside(const hv_layer *l) {
+    return (hv_value)l->zero;
+}
+
+@common@
+
+#if defined(__AVX512VNNI__) && defined(__AVX512BW__) && defined(__AVX512VL__) && !defined(HV_PORTABLE)
+@int8_avx512@
+#else
+
 /* The right shift of a negative number is the compiler's choice in C99; this refuses one that does not keep the sign. */
 typedef char hv_shifts_keep_the_sign[(-1 >> 1) == -1 ? 1 : -1];
 
@@ -34,14 +44,8 @@ static HV_INLINE int32_t hv_leaky(int32_t x) {
     return hv_clip(((x * (x > 0 ? @POSITIVE@ : @NEGATIVE@) + 128) >> 8) + (@LEAKY_ZERO@));
 }
 
-static HV_INLINE hv_value hv_outside(const hv_layer *l) {
-    return (hv_value)l->zero;
-}
-
-@common@
-
-#if defined(__AVX512VNNI__) && defined(__AVX512BW__) && defined(__AVX512VL__) && !defined(HV_PORTABLE)
-@int8_avx512@
+#if defined(__ARM_NEON) && defined(__aarch64__) && !defined(HV_PORTABLE)
+@int8_neon@
 #else
 
 static HV_INLINE hv_sum hv_centred(const hv_layer *l, hv_value x) {
@@ -58,6 +62,7 @@ static HV_INLINE void hv_finish(const hv_layer *l, const int32_t *sums, int8_t *
 
 @portable@
 
+#endif
 #endif
 
 static HV_INLINE void hv_image(const uint8_t *rgb, int8_t *out, int count) {

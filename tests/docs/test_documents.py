@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/model-card.md", "docs/enrolment.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/model-card.md", "docs/enrolment.md", "docs/export.md"])
 def test_tables_are_those_of_the_results(page: str) -> None:
     code = (
         "import tables, sys, pathlib;"
@@ -22,7 +22,7 @@ def test_tables_are_those_of_the_results(page: str) -> None:
     command = [sys.executable, "-c", code, str(ROOT / page)]
     done = subprocess.run(command, cwd=ROOT / "scripts", capture_output=True, text=True, check=True)
     text = (ROOT / page).read_text()
-    assert re.search(r"^<!-- \w+ -->$", text, re.MULTILINE)
+    assert re.search(r"<!-- \w+ -->", text)
     assert done.stdout == text, "run `python scripts/tables.py`"
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from toolkit.commands.options import Bundle, Json, Threads
-from toolkit.errors import GateError
+from toolkit.errors import GateError, UsageError
 from toolkit.output import emit, table
 
 if TYPE_CHECKING:
@@ -20,6 +20,16 @@ def bench(
     bundle: Bundle,
     runs: Annotated[int, typer.Option(min=20, help="Timed runs of the verifier; slower stages get a tenth.")] = 500,
     threads: Threads = 1,
+    peers: Annotated[
+        bool, typer.Option("--peers", help="Instead: beside SFace, dlib, MobileFaceNet and YuNet, one thread.")
+    ] = False,
+    faces: Annotated[Path | None, typer.Option("--faces", help="With --peers: aligned crops to use.")] = None,
+    pairs: Annotated[
+        Path | None, typer.Option("--pairs", help="With --peers: a pair list over them, for accuracy.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="With --peers: folder for accuracy against latency (PNG).")
+    ] = None,
     raw: Annotated[Path | None, typer.Option(help="Write all raw samples to this JSON file.")] = None,
     json: Json = False,
 ) -> None:
@@ -31,6 +41,13 @@ def bench(
     from export.manifest import open_bundle
 
     opened = open_bundle(bundle)
+    if peers:
+        from toolkit.commands.peers import bench_peers
+
+        bench_peers(opened, runs, faces, pairs, plot, json)
+        return
+    if faces or pairs or plot:
+        raise UsageError("--faces, --pairs and --plot belong to --peers", do="add --peers")
     result: dict[str, Any] = {"bundle": str(bundle), **_counts(opened), **_times(opened, runs, threads, raw)}
     result["peak_memory_bytes"] = _memory(bundle)
     emit(result, json, lambda: _human(result))

@@ -32,7 +32,7 @@ def list_models(json: Json = False) -> None:
 
 @app.command()
 def fetch(
-    names: Annotated[list[str], typer.Argument(help="sface, yunet or dlib.", show_default=False)],
+    names: Annotated[list[str], typer.Argument(help="sface, yunet, dlib or mobilefacenet.", show_default=False)],
     json: Json = False,
 ) -> None:
     """Download model files from their official homes into the model folder. The only command that downloads."""

@@ -1,0 +1,57 @@
+"""Accuracy of the verifier and of its peers by one pair list: threshold from the other folds, one photo against one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.metrics import fold_accuracy
+from benchmarks.pairs import score_pairs
+from benchmarks.peers import mobilefacenet
+from benchmarks.protocols import Pairs, read_lfw_pairs
+from benchmarks.scoring import FileScorer
+from models.backbone import load_backbone, unit
+from models.facedata import FaceFile, read_faces, templates_of
+from models.faceset import load_faces
+from models.generator import Generator
+from toolkit.errors import InputError, MissingError
+from toolkit.progress import track
+
+
+def peer_accuracy(faces: Path, pairs: Path, threads: int) -> dict[str, float]:
+    """ "f fp32", "f int8" (the LiteRT files of the shipped generator) and each network that is here: accuracy.
+
+    Raises InputError for a list without folds.
+    """
+    source = read_faces(faces)
+    protocol = read_lfw_pairs(pairs, tuple(source.names))
+    if len(np.unique(protocol.fold)) < 2:
+        raise InputError(f"{pairs} has no folds", expected="a list of several folds, such as LFW's pairs.txt")
+    found = {}
+    for name in ("sface", "dlib", "mobilefacenet"):
+        try:
+            found[name] = _cosine_accuracy(_templates(name, source, threads), protocol)
+        except MissingError:
+            continue
+    h = Generator()
+    loaded = load_faces([faces], "", h.info.spec.input_px, load_backbone(h.info.backbone, None, threads))
+    for precision in ("fp32", "int8"):
+        scores = score_pairs(loaded, protocol, h, FileScorer(h.info.spec, precision, "litert")).forward
+        found[f"f {precision}"] = fold_accuracy(scores, protocol.same, protocol.fold)[0]
+    return found
+
+
+def _templates(name: str, source: FaceFile, threads: int) -> np.ndarray:
+    if name != "mobilefacenet":
+        return templates_of(source, load_backbone(name, None, threads))
+    embed, _ = mobilefacenet()
+    crops = source.crops()
+    crops = np.concatenate([crops, crops[-1:]]) if len(crops) % 2 else crops  # its batch is two
+    rows = [embed(crops[i : i + 2]) for i in track(range(0, len(crops), 2), "MobileFaceNet", len(crops) // 2)]
+    return unit(np.concatenate(rows))[: len(source)]
+
+
+def _cosine_accuracy(templates: np.ndarray, protocol: Pairs) -> float:
+    cosines = (templates[protocol.first] * templates[protocol.second]).sum(1).astype(np.float64)
+    return fold_accuracy(cosines, protocol.same, protocol.fold)[0]
