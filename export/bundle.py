@@ -54,13 +54,9 @@ def write_model(spec: VerifierSpec, theta: np.ndarray, kind: str, precision: str
         ) from error
 
 
-def write_bundle(content: BundleContent, path: Path, *, replace: bool) -> None:
-    """Write the bundle folder atomically. Raises UsageError (exists, not writable), MissingError (disk full)."""
-    files = {
-        file: write_model(content.spec, content.theta, kind, precision) for (kind, precision), file in MODELS.items()
-    }
-    files[DETECTOR] = content.detector
-    manifest = {
+def bundle_manifest(content: BundleContent, files: dict[str, bytes]) -> dict[str, Any]:
+    """The manifest of a bundle of these files."""
+    return {
         "name": content.name,
         "spec": content.spec.to_dict(),
         "spec_hash": content.spec.hash,
@@ -75,6 +71,15 @@ def write_bundle(content: BundleContent, path: Path, *, replace: bool) -> None:
             file: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for file, data in files.items()
         },
     }
+
+
+def write_bundle(content: BundleContent, path: Path, *, replace: bool) -> None:
+    """Write the bundle folder atomically. Raises UsageError (exists, not writable), MissingError (disk full)."""
+    files = {
+        file: write_model(content.spec, content.theta, kind, precision) for (kind, precision), file in MODELS.items()
+    }
+    files[DETECTOR] = content.detector
+    manifest = bundle_manifest(content, files)
     with folder_atomically(path, replace=replace) as folder:
         for file, data in files.items():
             write_atomically(folder / file, data)

@@ -219,7 +219,12 @@ def write_onnx(spec: VerifierSpec, theta: np.ndarray, precision: str = "fp32", e
 def read_theta(spec: VerifierSpec, data: bytes) -> np.ndarray:
     """The θ float32 [P] that `write_onnx` made this fp32 file from. Raises ArtifactError."""
     try:
-        tensors = {t.name: numpy_helper.to_array(t) for t in onnx.load_from_string(data).graph.initializer}
-        return np.concatenate([tensors[slot.name].reshape(slot.size) for slot in spec.slots.values()])
+        model = onnx.load_from_string(data)
+        tensors = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+        theta = np.concatenate([tensors[slot.name].reshape(slot.size) for slot in spec.slots.values()])
     except (KeyError, ValueError, DecodeError) as error:
         raise ArtifactError("this is not the spec's fp32 ONNX file", got=str(error)[:200]) from error
+    found = {p.key: p.value for p in model.metadata_props}.get("spec_hash")
+    if found != spec.hash:
+        raise ArtifactError("the ONNX file is of another spec", got=found, expected=spec.hash, do="enrol again")
+    return theta

@@ -17,6 +17,8 @@ import numpy as np
 from models.spec import LEAKY_SLOPE, Layer, VerifierSpec
 from toolkit.errors import ArtifactError
 
+MAX_FACTOR = 0.25  # from sums to outputs; larger ones would need a shift below 33 in integer code
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -114,4 +116,10 @@ def _quantise_layer(layer: Layer, weight: np.ndarray, bias: np.ndarray, source: 
     wide = np.rint(bias.astype(np.float64) / (scale.astype(np.float64) * source.scale))
     if np.abs(wide).max(initial=0) >= 2**31:
         raise ArtifactError(f"the bias of {layer.name} does not fit int32", do="enrol again or retrain the generator")
+    factor = float(scale.astype(np.float64).max()) * source.scale / LINEAR.scale
+    if not factor < MAX_FACTOR * (1 - 2**-31):
+        raise ArtifactError(
+            f"the weights of {layer.name} are too large for integer arithmetic",
+            got=f"the factor {factor:.4g}", expected=f"< {MAX_FACTOR}", do="enrol again or retrain the generator",
+        )  # fmt: skip
     return QuantisedLayer(layer, q, wide.astype(np.int32), scale, source)

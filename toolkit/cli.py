@@ -12,7 +12,20 @@ import typer
 from typer.exceptions import TyperException
 
 from toolkit import __version__
-from toolkit.commands import bank, bench, doctor, enroll, evaluate, export, model_files, parity, run, train, verify
+from toolkit.commands import (
+    bank,
+    bench,
+    doctor,
+    enroll,
+    evaluate,
+    export,
+    export_batch,
+    model_files,
+    parity,
+    run,
+    train,
+    verify,
+)
 from toolkit.errors import EXIT_INTERRUPTED, HyperverifyError
 from toolkit.output import SCHEMA_VERSION
 
@@ -31,6 +44,7 @@ for function in (
     verify.verify,
     run.run,
     export.export,
+    export_batch.export_batch,
     parity.parity,
     bench.bench,
     train.train,

@@ -14,6 +14,8 @@ from toolkit.progress import track
 from toolkit.refiner import BankFile, RefineSeconds, load_refiner
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from export.bundle import BundleContent
     from models.enrolment import Enrolment
     from models.generator import Generator
@@ -66,7 +68,8 @@ def enroll(
     detector_bytes = detector_file(find_model("yunet", detector))
     enrolment = _enrol(files, h, detector_bytes, backbone, threads)
     refinement = _refine(enrolment, h, refiner) if refiner else None
-    content = _content(name, h, enrolment, detector_bytes, refinement)
+    theta = refinement.theta if refinement else h.weights(enrolment.template[None])[0]
+    content = content_of(name, h, theta, enrolment.accepted, detector_bytes, refinement)
     write_bundle(content, path, replace=replace)
     for photo in enrolment.photos:
         if photo.reason:
@@ -127,18 +130,19 @@ def _check_packages() -> None:
         raise MissingError(f"enrolment needs {', '.join(missing)}", do="run `pip install 'hyperverify[enroll]'`")
 
 
-def _content(
-    name: str, h: Generator, enrolment: Enrolment, detector: bytes, refinement: Refinement | None
+def content_of(
+    name: str, h: Generator, theta: np.ndarray, accepted: int, detector: bytes, refinement: Refinement | None = None
 ) -> BundleContent:
+    """A bundle's content for θ [P] of a template that `accepted` photos were fused to."""
     from export.bundle import BundleContent
     from models.files import MODEL_FILES
 
-    photos, points = h.info.points_for(enrolment.accepted)
+    photos, points = h.info.points_for(accepted)
     yunet = MODEL_FILES["yunet"]
     return BundleContent(
         name=name,
         spec=h.info.spec,
-        theta=refinement.theta if refinement else h.weights(enrolment.template[None])[0],
+        theta=theta,
         generator={
             "version": h.info.version,
             "sha256": h.sha256,
@@ -146,7 +150,7 @@ def _content(
             "backbone_sha256": h.info.backbone_sha256,
             **({"refinement": refinement.to_dict()} if refinement else {}),
         },
-        templates=enrolment.accepted,
+        templates=accepted,
         operating_points={name: vars(point) for name, point in points.items()},
         operating_points_photos=photos,
         detector=detector,
