@@ -47,7 +47,8 @@ def count_tflite(data: bytes) -> Count:
     names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
     params = macs = 0
     for operator in graph.operators:
-        name = names[codes[operator.opcodeIndex].builtinCode]
+        code = codes[operator.opcodeIndex]
+        name = names[max(code.builtinCode, code.deprecatedBuiltinCode)]  # files from before 2020 have the latter only
         if name not in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
             continue
         weight, *bias = (graph.tensors[i].shape for i in operator.inputs[1:] if i >= 0)
