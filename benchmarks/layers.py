@@ -58,15 +58,17 @@ def _integer(spec: VerifierSpec, theta: np.ndarray) -> Trace:
 def _torch(spec: VerifierSpec, theta: np.ndarray) -> Trace:
     import torch
 
-    from models.verifier import to_input, verify_users
+    from models.verifier import run_layers, to_input, verify_users
 
     def run(pixels: np.ndarray) -> Layers:
-        trace: dict[str, torch.Tensor] = {}
         with torch.no_grad():
-            x = to_input(torch.from_numpy(pixels)).permute(2, 0, 1)[None, None]  # [1, 1, 3, H, W]
-            score = verify_users(spec, torch.from_numpy(theta)[None], x, trace)
-        layers = {name: values[0].permute(1, 2, 0).numpy() for name, values in trace.items()}
-        return layers | {spec.head.name: score.numpy()}
+            x = to_input(torch.from_numpy(pixels)).permute(2, 0, 1)[None]  # [1, 3, H, W]
+            users = torch.from_numpy(theta)[None]
+            layers = {
+                layer.name: run_layers(spec, users, x, 0, end)[0].permute(1, 2, 0).numpy()
+                for end, layer in enumerate(spec.layers[:-1], 1)
+            }
+            return layers | {spec.head.name: verify_users(spec, users, x[None]).numpy()}
 
     return run
 

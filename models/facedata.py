@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +37,6 @@ class FaceFile:
 
     def __len__(self) -> int:
         return len(self.images)
-
-    def rows(self, chosen: list[int]) -> FaceFile:
-        """The same source with these rows only."""
-        columns: dict[str, Any] = {
-            name: [getattr(self, name)[i] for i in chosen] for name in ("images", "identities", "names", "splits")
-        }
-        return replace(self, **columns)
 
     def crops(self, side_px: int = CROP_PX) -> np.ndarray:
         """All crops decoded, uint8 RGB [N, side_px, side_px, 3]; area-averaged when smaller than stored."""
