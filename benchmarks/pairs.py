@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.enrolling import Enrol
 from benchmarks.metrics import NAMED_FMRS, equal_error_rate, fmr_at, fnmr_at, fold_accuracy, threshold_at_fmr
 from benchmarks.protocols import Pairs
 from benchmarks.scoring import FileScorer
 from models.faceset import FaceSet
-from models.generator import Generator
 from toolkit.progress import track
 
 
@@ -23,7 +23,7 @@ class PairScores:
     backward: np.ndarray
 
 
-def score_pairs(faces: FaceSet, pairs: Pairs, h: Generator, scorer: FileScorer) -> PairScores:
+def score_pairs(faces: FaceSet, pairs: Pairs, enrol: Enrol, scorer: FileScorer) -> PairScores:
     """Every photo that is enrolled gets a model file of its own, which scores all photos paired with it."""
     probes: dict[int, list[tuple[int, int, int]]] = {}
     for row, (a, b) in enumerate(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True)):
@@ -31,7 +31,7 @@ def score_pairs(faces: FaceSet, pairs: Pairs, h: Generator, scorer: FileScorer) 
         probes.setdefault(b, []).append((a, row, 1))
     table = np.empty((2, len(pairs.first)))
     for enrolled, wanted in track(sorted(probes.items()), f"{scorer.precision} verifiers", len(probes)):
-        theta = h.weights(faces.templates[enrolled][None])[0]
+        theta = enrol(faces.pixels[[enrolled]], faces.templates[[enrolled]])
         scores = scorer.scores(theta, faces.pixels[[probe for probe, _, _ in wanted]])
         for (_, row, direction), score in zip(wanted, scores, strict=True):
             table[direction, row] = score
@@ -61,9 +61,9 @@ def summarise(scores: np.ndarray, pairs: Pairs) -> dict[str, Any]:
     return result
 
 
-def evaluate_pairs(faces: FaceSet, pairs: Pairs, h: Generator, scorer: FileScorer) -> tuple[dict[str, Any], PairScores]:
+def evaluate_pairs(faces: FaceSet, pairs: Pairs, enrol: Enrol, scorer: FileScorer) -> tuple[dict[str, Any], PairScores]:
     """`one_sided` is forward alone; `both_sides` adds forward and backward."""
-    scores = score_pairs(faces, pairs, h, scorer)
+    scores = score_pairs(faces, pairs, enrol, scorer)
     return {
         "one_sided": summarise(scores.forward, pairs),
         "both_sides": summarise(scores.forward + scores.backward, pairs),

@@ -12,7 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmarks.household import Trials, enrolment_sets, household_trials, operating_points, summarise
+from benchmarks.comparisons import Comparisons
+from benchmarks.enrolling import Generated
+from benchmarks.household import enrolment_sets, household_trials, operating_points, summarise
 from benchmarks.protocols import read_lfw_pairs
 from benchmarks.scoring import FileScorer
 from models.facedata import read_faces, templates_of
@@ -165,8 +167,8 @@ def test_household_counts_every_pair_once(noise_faces: np.ndarray) -> None:
     identity = np.array([0, 0, 0, 1, 1, 2, -1, 1])
     faces = FaceSet(noise_faces, templates, identity, tuple("abcdefgh"), ("x", "y", "z"))
     h = Generator()
-    trials = household_trials(faces, h, FileScorer(h.info.spec, "int8"), photos=1)
-    assert trials.enrolments == 2
+    trials = household_trials(faces, Generated(h), FileScorer(h.info.spec, "int8"), photos=1)
+    assert trials.verifiers == 2
     assert len(trials.genuine) == 2 + 2
     assert len(trials.impostor) == 4 + 4
     summary = summarise(trials, h.info.points_for(1)[1])
@@ -174,13 +176,14 @@ def test_household_counts_every_pair_once(noise_faces: np.ndarray) -> None:
     assert set(summary["at_shipped_threshold"]) == {"fmr1e-2", "fmr1e-3", "fmr1e-4"}
     assert operating_points(trials) == {}, "eight impostor pairs can state no rate of one in a hundred"
     with pytest.raises(HyperverifyError, match="two people with more than 3"):
-        household_trials(faces, h, FileScorer(h.info.spec, "int8"), photos=3)
+        household_trials(faces, Generated(h), FileScorer(h.info.spec, "int8"), photos=3)
 
 
 def test_operating_points_say_what_they_were_set_on() -> None:
     impostor = np.arange(200) / 200
-    people = np.repeat([0, 1], 100)
-    trials = Trials(np.array([0.2, 0.999]), np.array([0, 1]), impostor, people, ("x", "y"), 2)
+    enrolled = np.r_[0, 1, np.repeat([0, 1], 100)]
+    shown = np.r_[0, 1, np.repeat([1, 0], 100)]
+    trials = Comparisons(np.r_[0.2, 0.999, impostor], enrolled, enrolled, shown, np.arange(202))
     points = operating_points(trials)
     assert list(points) == ["fmr1e-2"]
     point = points["fmr1e-2"]
