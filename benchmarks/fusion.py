@@ -41,14 +41,19 @@ class LikelihoodRatio:
         return np.asarray(np.interp(scores, self.scores, self.log_ratio))
 
 
-def log_likelihood_ratios(comparisons: Comparisons) -> np.ndarray:
-    """Each score's log-likelihood ratio float64 [N], by a curve fitted on the verifiers of other people only."""
+def log_likelihood_ratios(comparisons: Comparisons) -> np.ndarray | None:
+    """Each score's log-likelihood ratio float64 [N], by a curve fitted on the verifiers of other people only.
+
+    None when there are too few other people.
+    """
     people = np.unique(comparisons.enrolled)
     fold = np.searchsorted(people, comparisons.enrolled) % min(PEOPLE_FOLDS, len(people))
     ratios = np.zeros(len(comparisons))
     for number in np.unique(fold):
         inside = fold == number
         others = comparisons.where(~inside)
+        if not len(others.genuine) or not len(others.impostor):
+            return None
         ratios[inside] = LikelihoodRatio.fit(others.genuine, others.impostor)(comparisons.score[inside])
     return ratios
 

@@ -12,7 +12,7 @@ from benchmarks.enrolling import Enrol
 from benchmarks.fusion import fuse, log_likelihood_ratios
 from benchmarks.metrics import NAMED_FMRS, equal_error_rate, fmr_at, fnmr_at, threshold_at_fmr
 from benchmarks.scoring import FileScorer
-from benchmarks.summaries import at_fmrs, at_thresholds
+from benchmarks.summaries import at_fmrs, at_thresholds, distribution
 from models.faceset import FaceSet
 from models.generator import GeneratorInfo, OperatingPoint
 from toolkit.errors import InputError
@@ -84,15 +84,16 @@ def summarise(
     }
     if fused_probes:
         result["fused"] = {"probes": fused_probes, **_fused(c, fused_probes, thresholds)}
-    return result
+    return result | distribution(c)
 
 
 def _fused(c: Comparisons, probes: int, thresholds: dict[str, float]) -> dict[str, Any]:
     """Fused by likelihood ratio and by mean; {} when nobody has enough photos left."""
     mean = fuse(c, probes)
-    if not len(mean.genuine) or not len(mean.impostor) or c.people < 2:
+    ratios = log_likelihood_ratios(c)
+    if not len(mean.genuine) or not len(mean.impostor) or ratios is None:
         return {}
-    ratio = fuse(c.scored(log_likelihood_ratios(c)), probes)
+    ratio = fuse(c.scored(ratios), probes)
     return {
         name: {
             "people": len(np.unique(fused.enrolled[fused.mated])),

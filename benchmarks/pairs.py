@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from benchmarks.comparisons import Comparisons
 from benchmarks.enrolling import Enrol
-from benchmarks.metrics import NAMED_FMRS, equal_error_rate, fmr_at, fnmr_at, fold_accuracy, threshold_at_fmr
+from benchmarks.metrics import equal_error_rate, fold_accuracy
 from benchmarks.protocols import Pairs
 from benchmarks.scoring import FileScorer
+from benchmarks.summaries import at_fmrs, distribution
 from models.faceset import FaceSet
 from toolkit.progress import track
 
@@ -38,33 +40,31 @@ def score_pairs(faces: FaceSet, pairs: Pairs, enrol: Enrol, scorer: FileScorer) 
     return PairScores(table[0], table[1])
 
 
-def summarise(scores: np.ndarray, pairs: Pairs) -> dict[str, Any]:
+def comparisons_of(scores: np.ndarray, pairs: Pairs, identity: np.ndarray) -> Comparisons:
+    """The pairs' scores as comparisons of people; who is unknown, or contradicts the list, is a person apart."""
+    rows = np.arange(len(scores))
+    enrolled = np.where(identity[pairs.first] >= 0, identity[pairs.first], -1 - rows)
+    known = (identity[pairs.second] >= 0) & (identity[pairs.second] != enrolled)
+    shown = np.where(pairs.same, enrolled, np.where(known, identity[pairs.second], -1 - len(scores) - rows))
+    return Comparisons(scores, pairs.first, enrolled, shown, pairs.second)
+
+
+def summarise(scores: np.ndarray, pairs: Pairs, identity: np.ndarray) -> dict[str, Any]:
     """Accuracy by the fold protocol (when there are folds), EER, and FNMR at thresholds set on these same impostors."""
-    genuine, impostor = scores[pairs.same], scores[~pairs.same]
-    result: dict[str, Any] = {"genuine_pairs": len(genuine), "impostor_pairs": len(impostor)}
+    c = comparisons_of(scores, pairs, identity)
+    result: dict[str, Any] = {"genuine_pairs": len(c.genuine), "impostor_pairs": len(c.impostor)}
     if len(np.unique(pairs.fold)) > 1:
         accuracy, error = fold_accuracy(scores, pairs.same, pairs.fold)
         result |= {"accuracy": round(accuracy, 6), "standard_error": round(error, 6)}
-    result["eer"] = round(equal_error_rate(genuine, impostor), 6)
-    result["at_fmr"] = {}
-    for name, fmr in NAMED_FMRS.items():
-        if fmr * len(impostor) < 1:
-            continue  # fewer impostors than one expected error: no such rate can be stated
-        threshold = threshold_at_fmr(impostor, fmr)
-        rate = fnmr_at(genuine, threshold)
-        result["at_fmr"][name] = {
-            "threshold": threshold,
-            "tmr": 1 - rate.rate,
-            "fmr": asdict(fmr_at(impostor, threshold)),
-            "fnmr": asdict(rate),
-        }
-    return result
+    result["eer"] = round(equal_error_rate(c.genuine, c.impostor), 6)
+    result["at_fmr"] = {name: {"tmr": 1 - at["fnmr"]["rate"], **at} for name, at in at_fmrs(c).items()}
+    return result | distribution(c)
 
 
 def evaluate_pairs(faces: FaceSet, pairs: Pairs, enrol: Enrol, scorer: FileScorer) -> tuple[dict[str, Any], PairScores]:
     """`one_sided` is forward alone; `both_sides` adds forward and backward."""
     scores = score_pairs(faces, pairs, enrol, scorer)
     return {
-        "one_sided": summarise(scores.forward, pairs),
-        "both_sides": summarise(scores.forward + scores.backward, pairs),
+        "one_sided": summarise(scores.forward, pairs, faces.identity),
+        "both_sides": summarise(scores.forward + scores.backward, pairs, faces.identity),
     }, scores

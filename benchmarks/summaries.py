@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.comparisons import Comparisons
+from benchmarks.fusion import log_likelihood_ratios
 from benchmarks.metrics import NAMED_FMRS, Rate, threshold_at_fmr
 from benchmarks.resampling import interval_over_people
+from benchmarks.score_counts import ScoreCounts, cllr, reliability
+from benchmarks.zoo import zoo
 
 
 def rate_of(wrong: np.ndarray, c: Comparisons) -> dict[str, Any]:
@@ -39,6 +42,20 @@ def at_fmrs(c: Comparisons) -> dict[str, Any]:
 def at_thresholds(c: Comparisons, thresholds: dict[str, float]) -> dict[str, Any]:
     """Rates at thresholds that come from elsewhere."""
     return {name: rates_at(c, threshold) for name, threshold in thresholds.items()}
+
+
+def distribution(c: Comparisons) -> dict[str, Any]:
+    """What no threshold is needed for: AUC, d′, Cllr, the curves for plots, and the zoo at FMR 1e-2 of these impostors.
+
+    Cllr and the reliability curve are those of log-likelihood ratios fitted on other people's verifiers.
+    """
+    counts = ScoreCounts.of(c.genuine, c.impostor)
+    ratios = log_likelihood_ratios(c)
+    result: dict[str, Any] = {**counts.separation(), "cllr": None, "curves": counts.curves()}
+    if ratios is not None:
+        result["cllr"] = cllr(ratios[c.mated], ratios[~c.mated])
+        result["curves"]["reliability"] = reliability(ratios[c.mated], ratios[~c.mated])
+    return result | {"zoo": zoo(c, counts.threshold_at_fmr(1e-2))}
 
 
 def spread(wrong: np.ndarray, person: np.ndarray) -> dict[str, Any]:

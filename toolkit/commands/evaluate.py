@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from toolkit.commands.evaluate_tables import groups_table, household_table, kin_table, pairs_table
+from toolkit.commands.evaluate_tables import groups_table, household_table, kin_table, pairs_table, scores_table
 from toolkit.commands.options import Faces, GeneratorFile, Json, RuntimeName, Threads
 from toolkit.errors import MissingError, UsageError
 from toolkit.output import emit, note
@@ -157,6 +157,25 @@ def groups(
     emit(result, json, lambda: groups_table(result))
 
 
+@app.command()
+def scores(
+    files: Annotated[
+        list[Path], typer.Argument(help="Parquet or CSV files with the columns score, mated.", show_default=False)
+    ],
+    json: Json = False,
+) -> None:
+    """Error rates of any system, from its scores: files may be larger than memory.
+
+    `mated` says whether both photos show one person. Scores keep 17 significant bits, those of int8 files all of them.
+    """
+    _check_packages()
+    from benchmarks.score_files import count_scores, summarise
+
+    summary = summarise(count_scores(files))
+    result = {"kind": "scores", "files": [file.name for file in files], **summary}
+    emit(result, json, lambda: scores_table(result))
+
+
 def _counts(text: str) -> list[int]:
     words = [word.strip() for word in text.split(",")]
     if not all(word.isdecimal() and int(word) > 0 for word in words):
@@ -174,19 +193,25 @@ def _prepare(
     check_precision(name := choose_runtime(runtime), precision)
     if name == "c":
         raise UsageError("evaluation writes too many verifiers to compile each", do="use --runtime litert")
-    try:
-        import scipy  # noqa: F401  (asked for here so that its absence is told before the work)
+    _check_packages()
+    from benchmarks.enrolling import Generated
+    from benchmarks.scoring import FileScorer
 
-        from benchmarks.enrolling import Generated
-        from benchmarks.scoring import FileScorer
-    except ImportError as error:
-        raise MissingError(f"evaluation needs {error.name}", do="run `pip install 'hyperverify[eval]'`") from error
     if plot:
         from benchmarks.plots import check_plotting
 
         check_plotting(plot)
     h = Generator(generator or SHIPPED)
     return h, Generated(h), FileScorer(h.info.spec, precision, name)
+
+
+def _check_packages() -> None:
+    """Their absence is told before the work."""
+    try:
+        import onnx  # noqa: F401
+        import scipy  # noqa: F401
+    except ImportError as error:
+        raise MissingError(f"evaluation needs {error.name}", do="run `pip install 'hyperverify[eval]'`") from error
 
 
 def _load(h: Generator, faces: Path, split: str, backbone: Path | None, threads: int) -> FaceSet:

@@ -31,6 +31,15 @@ def pairs_table(result: dict[str, Any]) -> str:
     return head + "\n" + table(rows, ("", "accuracy", "EER", "FNMR at FMR 1e-2", "FNMR at FMR 1e-3"))
 
 
+def scores_table(result: dict[str, Any]) -> str:
+    rows = [(name, f"{at['threshold']:.5g}", percent(at["fnmr"])) for name, at in result["at_fmr"].items()]
+    head = (
+        f"{result['genuine_pairs']} genuine and {result['impostor_pairs']} impostor scores: EER {result['eer']:.3%}, "
+        f"AUC {result['auc']:.6f}, d′ {result['d_prime']:.3f}, min Cllr {result['min_cllr']:.4f} bits"
+    )
+    return head + "\n" + table(rows, ("at", "threshold", "FNMR")) if rows else head
+
+
 def household_table(result: dict[str, Any]) -> str:
     rows = []
     for photos, r in result["enrolment_photos"].items():
