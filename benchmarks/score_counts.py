@@ -186,9 +186,9 @@ def _ordered(values: np.ndarray) -> np.ndarray:
     if not np.isfinite(values).all():
         raise InputError(_NO_NUMBER, do=_LEAVE_OUT)
     magnitude = np.abs(values).view(np.int32)
-    return np.where(values < 0, -magnitude, magnitude)
+    return np.asarray(np.where(values < 0, -magnitude, magnitude))
 
 
 def _unordered(ordered: np.ndarray) -> np.ndarray:
     magnitude = np.abs(ordered).astype(np.int32).view(np.float32)
-    return np.where(ordered < 0, -magnitude, magnitude).astype(np.float64)
+    return np.asarray(np.where(ordered < 0, -magnitude, magnitude), np.float64)

@@ -36,7 +36,10 @@ Split = Annotated[str, typer.Option(help="Only this split of the file, where it 
 @app.command()
 def pairs(
     faces: Faces,
-    pairs: Annotated[Path, typer.Option("--pairs", help="A pair list in LFW's format.")],
+    pairs: Annotated[
+        Path | None,
+        typer.Option("--pairs", help="LFW's list, or lines `photo photo 0|1`; a .bin pack brings its own."),
+    ] = None,
     precision: EvalPrecision = "fp32",
     runtime: RuntimeName = "auto",
     generator: GeneratorFile = None,
@@ -50,18 +53,24 @@ def pairs(
     Accuracy by the list's folds (threshold from the other folds), EER, and FNMR at FMR 1e-2 and 1e-3 with
     Clopper-Pearson 95 % intervals; those thresholds are set on the same impostor pairs.
     """
+    pack = faces.suffix.lower() == ".bin"
+    if pack == (pairs is not None):
+        what = "a .bin pack brings its own pairs" if pack else "--pairs is missing"
+        raise UsageError(what, do="leave --pairs out" if pack else "name a pair list")
     h, enrol, scorer = _prepare(generator, precision, runtime, plot)
     from benchmarks.pairs import evaluate_pairs
-    from benchmarks.protocols import read_lfw_pairs
+    from benchmarks.protocols import pairs_of_pack, read_pairs
 
     loaded = _load(h, faces, "", backbone, threads)
-    protocol = read_lfw_pairs(pairs, loaded.names)
+    protocol = read_pairs(pairs, loaded) if pairs else pairs_of_pack(faces)
     summary, scores = evaluate_pairs(loaded, protocol, enrol, scorer)
-    result = {**_provenance("pairs", h, enrol, scorer, faces), "pairs": pairs.name, **summary}
+    result = {**_provenance("pairs", h, enrol, scorer, faces), "pairs": (pairs or faces).name, **summary}
     if plot:
         both = {"one-sided": scores.forward, "both sides": scores.forward + scores.backward}
         sides = {label: (s[protocol.same], s[~protocol.same]) for label, s in both.items()}
-        result["plots"] = _plots(sides, f"{pairs.name}, {scorer.precision}", plot, f"pairs-{scorer.precision}")
+        result["plots"] = _plots(
+            sides, f"{(pairs or faces).name}, {scorer.precision}", plot, f"pairs-{scorer.precision}"
+        )
     emit(result, json, lambda: pairs_table(result))
 
 
