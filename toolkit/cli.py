@@ -12,7 +12,7 @@ import typer
 from typer.exceptions import TyperException
 
 from toolkit import __version__
-from toolkit.commands import bench, doctor, enroll, evaluate, export, model_files, run, train, verify
+from toolkit.commands import bench, doctor, enroll, evaluate, export, model_files, report, run, train, verify
 from toolkit.errors import EXIT_INTERRUPTED, HyperverifyError
 from toolkit.output import SCHEMA_VERSION
 
@@ -26,7 +26,16 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for function in (enroll.enroll, verify.verify, run.run, export.export, bench.bench, train.train, doctor.doctor):
+for function in (
+    enroll.enroll,
+    verify.verify,
+    run.run,
+    export.export,
+    bench.bench,
+    report.report,
+    train.train,
+    doctor.doctor,
+):
     app.command()(function)
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(model_files.app, name="models")

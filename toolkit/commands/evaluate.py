@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +11,7 @@ import typer
 from toolkit.commands.evaluate_tables import groups_table, household_table, kin_table, pairs_table, scores_table
 from toolkit.commands.options import Faces, GeneratorFile, Json, RuntimeName, Threads
 from toolkit.errors import MissingError, UsageError
-from toolkit.output import emit, note
+from toolkit.output import command_line, emit, note
 
 if TYPE_CHECKING:
     from benchmarks.enrolling import Enrol
@@ -181,7 +182,7 @@ def scores(
     from benchmarks.score_files import count_scores, summarise
 
     summary = summarise(count_scores(files))
-    result = {"kind": "scores", "files": [file.name for file in files], **summary}
+    result = {"kind": "scores", "command": command_line(), "files": [file.name for file in files], **summary}
     emit(result, json, lambda: scores_table(result))
 
 
@@ -232,14 +233,30 @@ def _load(h: Generator, faces: Path, split: str, backbone: Path | None, threads:
 
 
 def _provenance(kind: str, h: Generator, enrol: Enrol, scorer: FileScorer, faces: Path) -> dict[str, Any]:
+    from benchmarks.resampling import SEED
+
     return {
         "kind": kind,
+        "command": command_line(),
+        "seed": SEED,
         "generator": {"version": h.info.version, "sha256": h.sha256},
         "enrolment": enrol.method,
         "precision": scorer.precision,
         "runtime": scorer.runtime,
         "faces": faces.name,
+        "faces_sha256": _digest(faces),
     }
+
+
+def _digest(faces: Path) -> str:
+    """Of a file; of a folder, that of its files' digests in order."""
+    from models.facedata import face_files, read_faces
+    from models.files import sha256_of
+
+    files = face_files([faces])
+    if files == [faces]:
+        return read_faces(faces).digest
+    return sha256(" ".join(map(sha256_of, files)).encode()).hexdigest()
 
 
 def _plots(sides: Any, title: str, folder: Path, stem: str) -> list[str]:
