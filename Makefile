@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help setup demo test test-device lint format clean
+.PHONY: help setup demo test test-device results lint format clean
 
 help:
 	@echo "make demo         enrol, export, verify, run and bench on sample photos"
 	@echo "make test         set everything up and run the tests"
 	@echo "make test-device  the device part alone, in an environment without the rest"
+	@echo "make results      measure the shipped weights again (DATA=folder), write docs/results.md and the tables"
 	@echo "make setup        the environment for development in $(VENV)"
 	@echo "make lint format clean"
 
@@ -41,6 +42,10 @@ test: $(VENV)/.development demo/photos
 # A second environment with tflite-runtime, OpenCV and numpy 1 only: what a small device has.
 test-device: $(VENV)/.development
 	sh scripts/test_device.sh $(PYTHON) $(BIN)/python
+
+# DATA holds lfw/view2.parquet, lfw/pairs.txt and faces/*.parquet; without it only the documents are written again.
+results: $(VENV)/.development
+	$(BIN)/python scripts/results.py $(if $(DATA),--data "$(DATA)")
 
 lint: $(VENV)/.development
 	$(BIN)/ruff check .

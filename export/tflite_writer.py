@@ -6,6 +6,7 @@ No TensorFlow and no tracing: the graph is known, so writing it takes millisecon
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -82,6 +83,7 @@ class _Writer:
         self.operators: list[Any] = []
         self.codes: list[str] = []
         self.tables: dict[object, _Shared] = {}
+        self.places: dict[object, int] = {}
 
     def tensor(
         self, name: str, shape: tuple[int, ...], kind: int, data: np.ndarray | None = None,
@@ -212,7 +214,16 @@ class _Writer:
         model.buffers, model.operatorCodes = self.buffers, [self._code(name) for name in self.codes]
         builder = _SharingBuilder()
         builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-        return bytes(builder.Output())
+        data = bytes(builder.Output())
+        # The builder counts from the file's end; four bytes of length stand before a vector's numbers.
+        self.places = {key: len(data) - place + 4 for key, place in builder.written.items()}
+        return data
+
+    def vectors(self) -> list[tuple[str, bytes]]:
+        """(type, bytes) of every vector that θ decides, in the order of the layers: `places` has where each went."""
+        scales = [t.quantization.table.scale for t in self.tensors if t.quantization]
+        found = [*(b.data for b in self.buffers if b.data is not None), *scales]
+        return [(vector.dtype.str, vector.tobytes()) for vector in found]
 
     def _code(self, name: str) -> Any:
         code = schema.OperatorCodeT()
@@ -229,6 +240,36 @@ def _same(layer: Layer) -> bool:
 
 def _padding(layer: Layer) -> int:
     return int(schema.Padding.SAME if layer.padding and _same(layer) else schema.Padding.VALID)
+
+
+class TfliteTemplate:
+    """Many files of one spec: one is written, and the numbers of another θ are put in their places.
+
+    Writing takes 10 ms, and evaluation writes thousands. The result is byte for byte that of `write_tflite`.
+    """
+
+    def __init__(self, spec: VerifierSpec, precision: str):
+        self.spec, self.precision = spec, precision
+        self._data = b""
+        self._vectors: list[tuple[str, bytes]] = []
+        self._places: dict[object, int] = {}
+
+    def write(self, theta: np.ndarray) -> bytes:
+        """The file for θ float32 [P]. Raises ArtifactError for a wrong θ."""
+        writer = _Writer(self.spec, theta, self.precision == "int8")
+        writer.build()
+        vectors = writer.vectors()
+        changed = [(old, new) for old, new in zip(self._vectors, vectors, strict=bool(self._data)) if old != new]
+        # Equal vectors share one place, so none that changes may have been, or become, equal to another.
+        before, after = Counter(self._vectors), Counter(vectors)
+        if not self._data or any(before[old] > 1 or after[new] > 1 for old, new in changed):
+            self._data, self._vectors, self._places = writer.model(), vectors, writer.places
+            return self._data
+        data = bytearray(self._data)
+        for old, new in changed:
+            place = self._places[old]
+            data[place : place + len(new[1])] = new[1]
+        return bytes(data)
 
 
 def write_tflite(spec: VerifierSpec, theta: np.ndarray, precision: str = "fp32") -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,7 @@ RUNS = {
     **{f"pairs-{p}": [*PAIRS, "--precision", p] for p in PRECISIONS},
     **{f"household-{p}": ["household", *HELD_OUT, "--enrol", "1,3,5", "--precision", p] for p in PRECISIONS},
     **{f"kin-{p}": ["kin", *HELD_OUT, "--enrol", "1,3", "--precision", p] for p in PRECISIONS},
+    "peers-int8": ["peers", *PAIRS[1:], "--precision", "int8"],
     "groups-int8": ["groups", *HELD_OUT, "--negatives", "{utk}", "--precision", "int8"],
 }  # fmt: skip
 
@@ -40,6 +42,7 @@ def main() -> None:
     if unknown := set(wanted) - set(RUNS):
         parser.error(f"no such run: {', '.join(sorted(unknown))}")
     if arguments.data:
+        arguments.data = arguments.data.resolve()
         with tempfile.TemporaryDirectory() as folder:
             utk = strangers(arguments.data / "faces", Path(folder))
             for name in wanted:
@@ -63,7 +66,8 @@ def measure(name: str, words: list[str]) -> None:
     """Run one command and keep its JSON, on one line a number so that changes can be read."""
     print(f"{name}: toolkit {' '.join(words)}", file=sys.stderr, flush=True)
     command = [sys.executable, "-m", "toolkit", *words, "--json"]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         sys.exit(f"{name} failed with exit code {done.returncode}")
     RESULTS.mkdir(parents=True, exist_ok=True)

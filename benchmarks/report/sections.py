@@ -151,6 +151,23 @@ def _fused_rows(label: str, s: dict[str, Any]) -> list[tuple[str, ...]]:
     ]  # fmt: skip
 
 
+def peers_section(results: Results) -> Section:
+    rows, scored = [], {}
+    for name, r in results.items():
+        for system, s in r["systems"].items():
+            accuracy = f"{_share(s['accuracy'])} ± {_share(s['standard_error'])}" if "accuracy" in s else "–"
+            pays = s.get("people_from_which_one_search_is_cheaper", "–")
+            rows.append((system, accuracy, _share(s["eer"]), _fnmr(s, "fmr1e-3"), f"{s['params']:,}",
+                         f"{s['flops'] / 1e6:,.1f}", f"{s['file_bytes'] / 1e3:,.0f}", str(pays)))  # fmt: skip
+            scored[f"{name}: {system}" if len(results) > 1 else system] = s
+    head = ("", "accuracy", "EER", "FNMR at FMR 1e-3", "parameters", "MFLOPs", "file, KB", "search pays from")
+    note = (
+        "“Search pays from”: enrolled people from which one embedding and a search cost less than all their verifiers."
+    )
+    text = "A personal verifier beside embedding networks with a cosine: the same pairs, one run."
+    return Section("Peers", text, [Table("Accuracy and cost", head, rows, note)], [det_chart(scored)])
+
+
 def kin_section(results: Results) -> Section:
     rows, names, dots = [], [], {"relatives": [], "strangers": []}  # type: ignore[var-annotated]
     for name, r in results.items():
@@ -243,6 +260,7 @@ def scores_section(results: Results) -> Section:
 
 SECTIONS: dict[str, Callable[[Results], Section]] = {
     "pairs": pairs_section,
+    "peers": peers_section,
     "household": household_section,
     "kin": kin_section,
     "groups": groups_section,

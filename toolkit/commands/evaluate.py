@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from toolkit.commands.evaluate_tables import groups_table, household_table, kin_table, pairs_table, scores_table
+from toolkit.commands.evaluate_tables import (
+    groups_table,
+    household_table,
+    kin_table,
+    pairs_table,
+    peers_table,
+    scores_table,
+)
 from toolkit.commands.options import Faces, GeneratorFile, Json, RuntimeName, Threads
 from toolkit.errors import MissingError, UsageError
 from toolkit.output import command_line, emit, note
@@ -54,10 +61,7 @@ def pairs(
     Accuracy by the list's folds (threshold from the other folds), EER, and FNMR at FMR 1e-2 and 1e-3 with
     Clopper-Pearson 95 % intervals; those thresholds are set on the same impostor pairs.
     """
-    pack = faces.suffix.lower() == ".bin"
-    if pack == (pairs is not None):
-        what = "a .bin pack brings its own pairs" if pack else "--pairs is missing"
-        raise UsageError(what, do="leave --pairs out" if pack else "name a pair list")
+    _check_pairs(faces, pairs)
     h, enrol, scorer = _prepare(generator, precision, runtime, plot)
     from benchmarks.pairs import evaluate_pairs
     from benchmarks.protocols import pairs_of_pack, read_pairs
@@ -165,6 +169,49 @@ def groups(
     result = {**_provenance("groups", h, way, scorer, faces), "split": split or None,
               "negatives_from": negatives.name, **summary}  # fmt: skip
     emit(result, json, lambda: groups_table(result))
+
+
+@app.command()
+def peers(
+    faces: Faces,
+    pairs: Annotated[Path | None, typer.Option("--pairs", help="As for `eval pairs`.")] = None,
+    peer: Annotated[
+        list[str] | None, typer.Option("--peer", help="sface or dlib; may be repeated; default: all.")
+    ] = None,
+    precision: EvalPrecision = "int8",
+    runtime: RuntimeName = "auto",
+    generator: GeneratorFile = None,
+    threads: Threads = 2,
+    json: Json = False,
+) -> None:
+    """The personal verifier beside embedding networks with a cosine, on the same pairs in one run: accuracy and cost.
+
+    Parameters, MACs and bytes are counted from the files that run; also from how many enrolled people on one embedding
+    and a search cost less than asking everybody's verifier.
+    """
+    from models.backbone import GRAPHS
+
+    names = peer or list(GRAPHS)
+    if unknown := set(names) - set(GRAPHS):
+        raise UsageError("unknown peer", got=", ".join(sorted(unknown)), expected=", ".join(GRAPHS))
+    _check_pairs(faces, pairs)
+    h, way, scorer = _prepare(generator, precision, runtime, None)
+    from benchmarks.peers import evaluate_peers
+    from benchmarks.protocols import pairs_of_pack, read_pairs
+
+    loaded = _load(h, faces, "", None, threads)
+    protocol = read_pairs(pairs, loaded) if pairs else pairs_of_pack(faces)
+    systems = evaluate_peers(faces, loaded, protocol, names, way, scorer, threads)
+    result = {**_provenance("peers", h, way, scorer, faces), "pairs": (pairs or faces).name, "systems": systems}
+    emit(result, json, lambda: peers_table(result))
+
+
+def _check_pairs(faces: Path, pairs: Path | None) -> None:
+    """Raises UsageError unless there is one list of pairs."""
+    pack = faces.suffix.lower() == ".bin"
+    if pack == (pairs is not None):
+        what = "a .bin pack brings its own pairs" if pack else "--pairs is missing"
+        raise UsageError(what, do="leave --pairs out" if pack else "name a pair list")
 
 
 @app.command()

@@ -31,6 +31,18 @@ def pairs_table(result: dict[str, Any]) -> str:
     return head + "\n" + table(rows, ("", "accuracy", "EER", "FNMR at FMR 1e-2", "FNMR at FMR 1e-3"))
 
 
+def peers_table(result: dict[str, Any]) -> str:
+    rows = []
+    for name, r in result["systems"].items():
+        fnmr = r["at_fmr"].get("fmr1e-3")
+        rows.append((name, f"{r['accuracy']:.2%}" if "accuracy" in r else "–", f"{r['eer']:.2%}",
+                     percent(fnmr["fnmr"]) if fnmr else "–", f"{r['params']:,}", f"{r['flops'] / 1e6:,.1f}",
+                     f"{r['file_bytes'] / 1e3:,.0f}", str(r.get("people_from_which_one_search_is_cheaper", "")))
+        )  # fmt: skip
+    head = ("", "accuracy", "EER", "FNMR at FMR 1e-3", "parameters", "MFLOPs", "KB", "search pays from")
+    return f"{_head(result)}, {result['pairs']}\n" + table(rows, head)
+
+
 def scores_table(result: dict[str, Any]) -> str:
     rows = [(name, f"{at['threshold']:.5g}", percent(at["fnmr"])) for name, at in result["at_fmr"].items()]
     head = (
