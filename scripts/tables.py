@@ -143,9 +143,18 @@ def weights(results: dict[str, Any]) -> str:
 TABLES = {f.__name__: f for f in (pairs, aims, household, kin, groups, latency, thresholds, weights)}
 
 
-def read_results() -> dict[str, Any]:
+class NotMeasuredError(Exception):
+    """A result file that a table needs is not there."""
+
+
+class Results(dict[str, Any]):
+    def __missing__(self, name: str) -> None:
+        raise NotMeasuredError(name)
+
+
+def read_results() -> Results:
     files = [*sorted((ROOT / "docs" / "results").glob("*.json")), ROOT / "models" / "weights" / "h.json"]
-    return {file.stem: json.loads(file.read_text()) for file in files}
+    return Results({file.stem: json.loads(file.read_text()) for file in files})
 
 
 def filled(document: str, results: dict[str, Any]) -> str:
@@ -153,7 +162,11 @@ def filled(document: str, results: dict[str, Any]) -> str:
 
     def write(match: re.Match[str]) -> str:
         name = match[1]
-        return f"<!-- {name} -->\n{TABLES[name](results)}\n<!-- /{name} -->"
+        try:
+            written = TABLES[name](results)
+        except NotMeasuredError as missing:
+            written = f"Not measured for these weights yet: `make results` writes {missing}."
+        return f"<!-- {name} -->\n{written}\n<!-- /{name} -->"
 
     return re.sub(r"<!-- (\w+) -->\n.*?<!-- /\1 -->", write, document, flags=re.DOTALL)
 

@@ -25,6 +25,14 @@ def percent(rate: dict[str, Any] | None) -> str:
     return f"{_share(rate['rate'])} [{_share(low)}, {_share(high)}]"
 
 
+def _accuracy(s: dict[str, Any]) -> str:
+    return f"{s['accuracy']:.2%} ± {s['standard_error']:.2%}" if "accuracy" in s else "–"
+
+
+def photos(number: str) -> str:
+    return f"{number} photo" if number == "1" else f"{number} photos"
+
+
 def _share(value: float) -> str:
     return f"{100 * value:.3g}%"
 
@@ -53,7 +61,7 @@ def scored_of(results: Results) -> dict[str, dict[str, Any]]:
         if r["kind"] == "pairs":
             found |= {f"{name}, {label}": r[side] for side, label in SIDES.items()}
         elif r["kind"] == "household":
-            found |= {f"{name}, {n} photos": inside for n, inside in r["enrolment_photos"].items()}
+            found |= {f"{name}, {photos(n)}": inside for n, inside in r["enrolment_photos"].items()}
         elif r["kind"] == "scores":
             found[name] = r
     return found
@@ -104,10 +112,15 @@ def zoo_chart(label: str, animals: dict[str, Any]) -> Chart:
     return Chart(f"Zoo: {label}", *axes, [Series("people", x, y, "dots")], says)
 
 
+ANIMALS = {
+    "goats": "false non-matches (goats)",
+    "lambs": "false matches by verifier (lambs)",
+    "wolves": "false matches by person shown (wolves)",
+}
+
+
 def _carried(animals: dict[str, Any]) -> str:
-    words = {"goats": "false non-matches (goats)", "lambs": "false matches by verifier (lambs)",
-             "wolves": "false matches by the person shown (wolves)"}  # fmt: skip
-    shares = [(name, animals.get(key, {}).get("share_of_worst_tenth")) for key, name in words.items()]
+    shares = [(name, animals.get(key, {}).get("share_of_worst_tenth")) for key, name in ANIMALS.items()]
     told = [f"{_share(share)} of the {name}" for name, share in shares if share is not None]
     return f"The worst tenth of people carry {', '.join(told)}." if told else ""
 
@@ -117,7 +130,7 @@ def pairs_section(results: Results) -> Section:
     for name, r in results.items():
         for side, label in SIDES.items():
             s = r[side]
-            accuracy = f"{_share(s['accuracy'])} ± {_share(s['standard_error'])}" if "accuracy" in s else "–"
+            accuracy = _accuracy(s)
             rows.append((f"{name}, {label}", accuracy, *_measures(s)))
     table = Table("Pair verification", ("", "accuracy", *MEASURES), rows, "Cllr and min Cllr in bits.")
     charts = [det_chart(scored), *(histogram_chart(label, s) for label, s in scored.items()), reliability_chart(scored)]
@@ -127,18 +140,27 @@ def pairs_section(results: Results) -> Section:
 
 def household_section(results: Results) -> Section:
     scored = scored_of(results)
-    rows, fused = [], []
-    for name, r in results.items():
-        for photos, s in r["enrolment_photos"].items():
-            rows.append((f"{name}, {photos} photos", *_measures(s), _carried(s["zoo"]) if s.get("zoo") else "–"))
-            fused += _fused_rows(f"{name}, {photos} photos", s)
-    tables = [Table("Single probes", ("", *MEASURES, "whom errors fall on"), rows)]
+    rows = [(label, *_measures(s)) for label, s in scored.items()]
+    fused = [row for label, s in scored.items() for row in _fused_rows(label, s)]
+    tables = [Table("Single probes", ("", *MEASURES), rows)]
     if fused:
         head = ("", "EER", "FNMR at FMR 1e-2", "FNMR at FMR 1e-3", "genuine", "impostor")
         tables.append(Table("Fused probes", head, fused, "Likelihood ratios are fitted on other people's verifiers."))
+    if animals := [_animals_row(label, s["zoo"]) for label, s in scored.items() if s.get("zoo")]:
+        note = (
+            "Share of the errors at FMR 1e-2 that the worst tenth of people carry; Kruskal and Wallis's p in brackets."
+        )
+        tables.append(Table("Whom errors fall on", ("", *ANIMALS.values()), animals, note))
     zoos = [zoo_chart(label, s["zoo"]) for label, s in scored.items() if s.get("zoo")]
     text = "Everybody enrolled from their first photos; their others are genuine, everyone else's are impostors."
     return Section("Household", text, tables, [det_chart(scored), reliability_chart(scored), *zoos])
+
+
+def _animals_row(label: str, animals: dict[str, Any]) -> tuple[str, ...]:
+    found = [animals.get(name, {}) for name in ANIMALS]
+    cells = [f"{_share(a['share_of_worst_tenth'])} ({a['kruskal_wallis_p']:.1e})"
+             if a.get("share_of_worst_tenth") is not None else "–" for a in found]  # fmt: skip
+    return (label, *cells)
 
 
 def _fused_rows(label: str, s: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -155,7 +177,7 @@ def peers_section(results: Results) -> Section:
     rows, scored = [], {}
     for name, r in results.items():
         for system, s in r["systems"].items():
-            accuracy = f"{_share(s['accuracy'])} ± {_share(s['standard_error'])}" if "accuracy" in s else "–"
+            accuracy = _accuracy(s)
             pays = s.get("people_from_which_one_search_is_cheaper", "–")
             rows.append((system, accuracy, _share(s["eer"]), _fnmr(s, "fmr1e-3"), f"{s['params']:,}",
                          f"{s['flops'] / 1e6:,.1f}", f"{s['file_bytes'] / 1e3:,.0f}", str(pays)))  # fmt: skip
@@ -171,15 +193,17 @@ def peers_section(results: Results) -> Section:
 def kin_section(results: Results) -> Section:
     rows, names, dots = [], [], {"relatives": [], "strangers": []}  # type: ignore[var-annotated]
     for name, r in results.items():
-        for photos, s in r["enrolment_photos"].items():
+        for number, s in r["enrolment_photos"].items():
             for point, at in s["at_stranger_fmr"].items():
-                label = f"{name}, {photos} photos, {point}"
+                label = f"{name}, {photos(number)}, {point}"
                 ratio = at["relatives_over_strangers"]
                 counts = f"{s['relatives_pairs']:,}", f"{s['strangers_pairs']:,}"
                 rates = percent(at["fmr_relatives"]), percent(at["fmr_strangers"])
-                rows.append((label, *rates, _number(ratio), percent(at.get("fnmr")), *counts))
+                rows.append(
+                    (label, *rates, f"{ratio:.1f}" if ratio is not None else "–", percent(at.get("fnmr")), *counts)
+                )
                 if point == "fmr1e-3":
-                    names.append(f"{name}, {photos}")
+                    names.append(f"{name}, {number}")
                     for who, found in dots.items():
                         found.append(at[f"fmr_{who}"])
     head = ("", "FMR of relatives", "FMR of strangers", "times", "FNMR", "relative pairs", "stranger pairs")

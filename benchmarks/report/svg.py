@@ -9,8 +9,8 @@ from itertools import pairwise
 
 from benchmarks.report.document import Axis, Chart, Series
 
-WIDTH, HEIGHT = 480, 340  # small, so that text stays readable when a phone scales it down
-TOP, RIGHT, BOTTOM = 14, 14, 44
+WIDTH, HEIGHT, ROW = 480, 340, 26  # small, so that text stays readable when a phone scales it down
+TOP, RIGHT, BOTTOM = 14, 24, 44
 COLOURS = 6  # .s0 … .s5 in the style sheet; dashes tell further series apart
 
 
@@ -21,12 +21,13 @@ class _Frame:
         self.x, self.y = chart.x, chart.y
         longest = max(map(len, chart.y.names), default=0)
         self.left = max(54, 12 + 7 * longest) if chart.y.names else 54
+        self.height = TOP + BOTTOM + ROW * (len(chart.y.names) + 1) if chart.y.names else HEIGHT
 
     def px(self, value: float) -> float:
         return self.left + _share(self.x, value) * (WIDTH - self.left - RIGHT)
 
     def py(self, value: float) -> float:
-        return HEIGHT - BOTTOM - _share(self.y, value) * (HEIGHT - TOP - BOTTOM)
+        return self.height - BOTTOM - _share(self.y, value) * (self.height - TOP - BOTTOM)
 
 
 def _share(axis: Axis, value: float) -> float:
@@ -66,7 +67,7 @@ def draw(chart: Chart, identifier: str) -> str:
         for s in chart.series
     ]  # fmt: skip
     return (
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" tabindex="0" '
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {frame.height}" role="img" tabindex="0" '
         f'aria-labelledby="{identifier}-t {identifier}-d" data-points="{escape(json.dumps(points))}">'
         f'<title id="{identifier}-t">{escape(chart.title)}</title><desc id="{identifier}-d">{escape(chart.says)}</desc>'
         f'{_axes(frame)}{marks}<circle class="cursor" r="5" visibility="hidden"/></svg>'
@@ -85,7 +86,7 @@ def _said(chart: Chart, series: Series, i: int) -> str:
 
 
 def _axes(frame: _Frame) -> str:
-    left, bottom = frame.left, HEIGHT - BOTTOM
+    left, bottom = frame.left, frame.height - BOTTOM
     parts = []
     for value, label in ticks(frame.x):
         at = frame.px(value)
@@ -95,10 +96,8 @@ def _axes(frame: _Frame) -> str:
         at = frame.py(value)
         parts.append(f'<path class="grid" d="M{left} {at:.1f}H{WIDTH - RIGHT}"/>')
         parts.append(f'<text x="{left - 6}" y="{at + 4:.1f}" text-anchor="end">{escape(label)}</text>')
-    middle = (left + WIDTH - RIGHT) / 2
-    parts.append(
-        f'<text class="axis" x="{middle:.1f}" y="{HEIGHT - 8}" text-anchor="middle">{escape(frame.x.label)}</text>'
-    )
+    middle, label = (left + WIDTH - RIGHT) / 2, escape(frame.x.label)
+    parts.append(f'<text class="axis" x="{middle:.1f}" y="{frame.height - 8}" text-anchor="middle">{label}</text>')
     if not frame.y.names:
         parts.append(f'<text class="axis" transform="translate(13 {(TOP + bottom) / 2}) rotate(-90)" '
                      f'text-anchor="middle">{escape(frame.y.label)}</text>')  # fmt: skip
