@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from models.generator import Generator, fuse_templates
+
+if TYPE_CHECKING:
+    from models.refine import Refinement
 
 
 class Enrol(Protocol):
@@ -30,3 +34,14 @@ class Generated:
     def __call__(self, pixels: np.ndarray, templates: np.ndarray) -> np.ndarray:
         theta: np.ndarray = self.h.weights(fuse_templates(templates)[None])[0]
         return theta
+
+
+@dataclass(frozen=True)
+class Refined:
+    """θ trained further against a bank of strangers, as `toolkit enroll --refine` does."""
+
+    refiner: Callable[[np.ndarray, np.ndarray], Refinement]
+    method: str = "refined"
+
+    def __call__(self, pixels: np.ndarray, templates: np.ndarray) -> np.ndarray:
+        return self.refiner(pixels, templates).theta

@@ -29,6 +29,7 @@ class PhotoReport:
     reason: str
     message: str
     template: np.ndarray | None = None
+    crop: np.ndarray | None = None  # aligned, uint8 RGB [112, 112, 3]
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,12 @@ class Enrolment:
     @property
     def accepted(self) -> int:
         return sum(not photo.reason for photo in self.photos)
+
+    def used(self) -> tuple[np.ndarray, np.ndarray]:
+        """Crops uint8 RGB [K, 112, 112, 3] and templates [K, D] of the photos that were used."""
+        used = [photo for photo in self.photos if not photo.reason]
+        crops = [photo.crop for photo in used if photo.crop is not None]
+        return np.stack(crops), np.stack([photo.template for photo in used if photo.template is not None])
 
 
 def find_photos(arguments: list[str]) -> list[Path]:
@@ -94,7 +101,7 @@ class Enroller:
             return PhotoReport(str(file), error.reason, str(error))
         except InputError as error:
             return PhotoReport(str(file), "unreadable", str(error))
-        return PhotoReport(str(file), "", "used", self._backbone.embed(crop[None])[0])
+        return PhotoReport(str(file), "", "used", self._backbone.embed(crop[None])[0], crop)
 
     def _crop(self, rgb: np.ndarray) -> np.ndarray:
         """The aligned crop of the only face, or FaceError."""

@@ -39,7 +39,7 @@ def load_faces(paths: list[Path], split: str, side_px: int, backbone: Backbone) 
         if not rows:
             continue
         templates.append(templates_of(faces, backbone)[rows])
-        pixels.append(_subset(faces, rows).crops(side_px))
+        pixels.append(subset(faces, rows).crops(side_px))
         people += [faces.identities[i] for i in rows]
         names += [faces.names[i] for i in rows]
     if not people:
@@ -64,7 +64,7 @@ def without_lookalikes(faces: FaceSet, held_out: FaceSet, backbone: str) -> Face
     return FaceSet(faces.pixels[keep], faces.templates[keep], faces.identity[keep], names, faces.people)
 
 
-def _subset(faces: FaceFile, rows: list[int]) -> FaceFile:
+def subset(faces: FaceFile, rows: list[int]) -> FaceFile:
     columns: dict[str, Any] = {
         name: [getattr(faces, name)[i] for i in rows] for name in ("images", "identities", "names", "splits")
     }

@@ -81,28 +81,37 @@ def _key(layer: Layer) -> str:
     return layer.name.replace(".", "_")  # a ModuleDict refuses dots
 
 
-def verify_users(spec: VerifierSpec, theta: Tensor, x: Tensor) -> Tensor:
+def verify_users(spec: VerifierSpec, theta: Tensor, x: Tensor, first: int = 0) -> Tensor:
     """Scores [U, Q] of faces x [U, Q, 3, H, W], each row under its own θ [U, P].
 
+    With `first`, x [U, Q, C, H, W] is what the layers before spec.layers[first] made of the faces.
     All users run as one network: users sit side by side in the channel axis and every convolution is grouped.
     """
     users, faces = x.shape[:2]
-    x = x.transpose(0, 1).flatten(1, 2)  # [Q, U*C, H, W]
-    outputs: dict[str, Tensor] = {}
-    for layer in spec.layers[:-1]:
+    x = run_layers(spec, theta, x.transpose(0, 1).flatten(1, 2), first, len(spec.layers) - 1)
+    features = x.reshape(faces, users, -1)  # [Q, U, F]
+    weight, bias = _parameters(spec, theta, spec.head)
+    return torch.einsum("quf,uf->uq", features, weight[:, 0]) + bias  # [U, Q]
+
+
+def run_layers(spec: VerifierSpec, theta: Tensor, x: Tensor, first: int, end: int) -> Tensor:
+    """Output of spec.layers[end - 1] [Q, U*C, H, W] for x, that of spec.layers[first - 1] or, for 0, the faces.
+
+    No `add` from `first` on may reach back further than x.
+    """
+    outputs = {spec.layers[first - 1].name: x} if first else {}
+    for layer in spec.layers[first:end]:
         if layer.kind == "add":
             x = activate(x + outputs[layer.skip], layer)
         else:
             weight, bias = _parameters(spec, theta, layer)
-            groups = users * (layer.in_channels if layer.kind == "depthwise" else 1)
+            groups = len(theta) * (layer.in_channels if layer.kind == "depthwise" else 1)
             x = F.conv2d(
                 x, weight.flatten(0, 1), bias.flatten(), layer.stride, layer.padding, groups=groups
             )  # [Q, U*C, H', W']
             x = activate(x, layer)
         outputs[layer.name] = x
-    features = x.reshape(faces, users, -1)  # [Q, U, F]
-    weight, bias = _parameters(spec, theta, spec.head)
-    return torch.einsum("quf,uf->uq", features, weight[:, 0]) + bias  # [U, Q]
+    return x
 
 
 def _parameters(spec: VerifierSpec, theta: Tensor, layer: Layer) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ import typer
 from typer.exceptions import TyperException
 
 from toolkit import __version__
-from toolkit.commands import bench, doctor, enroll, evaluate, export, model_files, report, run, train, verify
+from toolkit.commands import bank, bench, doctor, enroll, evaluate, export, model_files, report, run, train, verify
 from toolkit.errors import EXIT_INTERRUPTED, HyperverifyError
 from toolkit.output import SCHEMA_VERSION
 
@@ -38,6 +38,7 @@ for function in (
 ):
     app.command()(function)
 app.add_typer(evaluate.app, name="eval")
+app.add_typer(bank.app, name="bank")
 app.add_typer(model_files.app, name="models")
 
 

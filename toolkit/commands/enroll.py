@@ -11,11 +11,14 @@ from toolkit.commands.options import GeneratorFile, Json, Threads
 from toolkit.errors import ArtifactError, MissingError, UsageError
 from toolkit.output import emit, note
 from toolkit.progress import track
+from toolkit.refiner import BankFile, RefineSeconds, load_refiner
 
 if TYPE_CHECKING:
     from export.bundle import BundleContent
     from models.enrolment import Enrolment
     from models.generator import Generator
+    from models.refine import Refinement
+    from toolkit.refiner import Refiner
 
 
 Name = Annotated[str, typer.Argument(help="Whose photos these are; the bundle is NAME.hvb.", show_default=False)]
@@ -36,12 +39,15 @@ def enroll(
     generator: GeneratorFile = None,
     backbone: BackboneFile = None,
     detector: DetectorFile = None,
+    refine: BankFile = None,
+    refine_seconds: RefineSeconds = 0.0,
     threads: Threads = 1,
     json: Json = False,
 ) -> None:
     """Enrol a person from one or more photos: write NAME.hvb, the verifier that knows only that person.
 
-    Each photo that cannot be used is named with its reason. Exit code 4 if none is left.
+    Each photo that cannot be used is named with its reason. Exit code 4 if none is left. With --refine the verifier is
+    trained further for some seconds against a bank of strangers; the result is taken only if faces kept apart gain.
     """
     from export.bundle import write_bundle
     from export.manifest import check_name
@@ -56,17 +62,21 @@ def enroll(
 
     files = find_photos(photos)
     h = Generator(generator or SHIPPED)
+    refiner = load_refiner(h, refine, refine_seconds)
     detector_bytes = detector_file(find_model("yunet", detector))
     enrolment = _enrol(files, h, detector_bytes, backbone, threads)
-    content = _content(name, h, enrolment, detector_bytes)
+    refinement = _refine(enrolment, h, refiner) if refiner else None
+    content = _content(name, h, enrolment, detector_bytes, refinement)
     write_bundle(content, path, replace=replace)
     for photo in enrolment.photos:
         if photo.reason:
             note(f"not used: {photo.file}: {photo.message}")
-    _report(path, enrolment, content, json)
+    _report(path, enrolment, content, refinement, json)
 
 
-def _report(path: Path, enrolment: Enrolment, content: BundleContent, as_json: bool) -> None:
+def _report(
+    path: Path, enrolment: Enrolment, content: BundleContent, refinement: Refinement | None, as_json: bool
+) -> None:
     used, spec = enrolment.accepted, content.spec
     result = {
         "bundle": str(path),
@@ -74,7 +84,10 @@ def _report(path: Path, enrolment: Enrolment, content: BundleContent, as_json: b
         "photos": [{"file": p.file, "used": not p.reason, "reason": p.reason or None} for p in enrolment.photos],
         "params": spec.params,
         "operating_points": content.operating_points,
+        "refinement": refinement.to_dict() if refinement else None,
     }
+    if refinement:
+        note(refinement.sentence())
     size = f"{spec.params} parameters, {spec.flops / 1e6:.2f} MFLOPs"
     emit(result, as_json, lambda: f"{path}: {used} of {len(enrolment.photos)} photos used, {size}")
 
@@ -88,6 +101,16 @@ def _enrol(files: list[Path], h: Generator, detector: bytes, backbone: Path | No
     if network.sha256 != h.info.backbone_sha256:
         raise ArtifactError(f"the generator was trained with another {h.info.backbone}", do="use matching files")
     return Enroller(detector, network).enrol(track(files, "photos", len(files)))
+
+
+def _refine(enrolment: Enrolment, h: Generator, refiner: Refiner) -> Refinement:
+    import numpy as np
+
+    from device.alignment import shrink
+
+    crops, templates = enrolment.used()
+    note("refining, some seconds")
+    return refiner(np.stack([shrink(crop, h.info.spec.input_px) for crop in crops]), templates)
 
 
 def _check_target(path: Path, replace: bool) -> None:
@@ -104,7 +127,9 @@ def _check_packages() -> None:
         raise MissingError(f"enrolment needs {', '.join(missing)}", do="run `pip install 'hyperverify[enroll]'`")
 
 
-def _content(name: str, h: Generator, enrolment: Enrolment, detector: bytes) -> BundleContent:
+def _content(
+    name: str, h: Generator, enrolment: Enrolment, detector: bytes, refinement: Refinement | None
+) -> BundleContent:
     from export.bundle import BundleContent
     from models.files import MODEL_FILES
 
@@ -113,12 +138,13 @@ def _content(name: str, h: Generator, enrolment: Enrolment, detector: bytes) -> 
     return BundleContent(
         name=name,
         spec=h.info.spec,
-        theta=h.weights(enrolment.template[None])[0],
+        theta=refinement.theta if refinement else h.weights(enrolment.template[None])[0],
         generator={
             "version": h.info.version,
             "sha256": h.sha256,
             "backbone": h.info.backbone,
             "backbone_sha256": h.info.backbone_sha256,
+            **({"refinement": refinement.to_dict()} if refinement else {}),
         },
         templates=enrolment.accepted,
         operating_points={name: vars(point) for name, point in points.items()},

@@ -19,6 +19,7 @@ from toolkit.commands.evaluate_tables import (
 from toolkit.commands.options import Faces, GeneratorFile, Json, RuntimeName, Threads
 from toolkit.errors import MissingError, UsageError
 from toolkit.output import command_line, emit, note
+from toolkit.refiner import BankFile, RefineSeconds, load_refiner
 
 if TYPE_CHECKING:
     from benchmarks.enrolling import Enrol
@@ -89,6 +90,8 @@ def household(
     runtime: RuntimeName = "auto",
     generator: GeneratorFile = None,
     backbone: BackboneFile = None,
+    refine: BankFile = None,
+    refine_seconds: RefineSeconds = 0.0,
     plot: Plot = None,
     threads: Threads = 2,
     json: Json = False,
@@ -101,8 +104,12 @@ def household(
     """
     counts = _counts(enrol)
     h, way, scorer = _prepare(generator, precision, runtime, plot)
+    refiner = load_refiner(h, refine, refine_seconds)
+    from benchmarks.enrolling import Refined
     from benchmarks.household import evaluate_household
 
+    if refiner:
+        way = Refined(refiner)
     loaded = _load(h, faces, split, backbone, threads)
     summary, trials = evaluate_household(loaded, h.info, way, scorer, counts, fuse)
     result = {**_provenance("household", h, way, scorer, faces), "split": split or None, "enrolment_photos": summary}
