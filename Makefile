@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help setup demo test test-device test-cross lint format clean
+.PHONY: help setup demo test test-device test-cross results lint format clean
 
 help:
 	@echo "make demo         enrol, export, verify, run and bench on sample photos"
 	@echo "make test         set everything up and run the tests"
 	@echo "make test-device  the device part alone, in an environment without the rest"
 	@echo "make test-cross   the C code on aarch64 and Cortex-M, emulated (CROSS=--json)"
+	@echo "make results      measure the shipped weights again (DATA=folder), write docs/results.md and the tables"
 	@echo "make setup        the environment for development in $(VENV)"
 	@echo "make lint format clean"
 
@@ -46,6 +47,10 @@ test-device: $(VENV)/.development
 # The C code on aarch64 and Cortex-M in emulation. Needs the Debian packages that docs/export.md names.
 test-cross: $(VENV)/.workstation
 	$(BIN)/python scripts/test_cross.py $(CROSS)
+
+# DATA holds lfw/view2.parquet, lfw/pairs.txt and faces/*.parquet; without it only the documents are written again.
+results: $(VENV)/.development
+	$(BIN)/python scripts/results.py $(if $(DATA),--data "$(DATA)")
 
 lint: $(VENV)/.development
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.enrolling import Generated
 from benchmarks.household import can_enrol, household_trials, operating_points
 from benchmarks.scoring import FileScorer
 from models.backbone import load_backbone
@@ -31,9 +32,9 @@ def calibrate(
     info = GeneratorInfo(version, generator, backbone, network.sha256, spec, training, {})
     _write(path, info)
     held_out = load_faces(faces, "val", spec.input_px, network)
-    h, scorer = Generator(path), FileScorer(spec, "int8", "litert")  # what devices run
+    enrol, scorer = Generated(Generator(path)), FileScorer(spec, "int8", "litert")  # what devices run
     possible = [n for n in ENROLMENT_PHOTOS if can_enrol(held_out, n)]
-    points = {n: operating_points(household_trials(held_out, h, scorer, n, REPEATS)) for n in possible}
+    points = {n: operating_points(household_trials(held_out, enrol, scorer, n, REPEATS)) for n in possible}
     info = replace(info, operating_points=points)
     _write(path, info)
     return info.to_dict()

@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from benchmarks.metrics import NAMED_FMRS, Rate, equal_error_rate, fmr_at, fnmr_at, threshold_at_fmr
+from benchmarks.comparisons import Comparisons, joined
+from benchmarks.enrolling import Enrol
+from benchmarks.fusion import fuse, log_likelihood_ratios
+from benchmarks.metrics import NAMED_FMRS, equal_error_rate, fmr_at, fnmr_at, threshold_at_fmr
 from benchmarks.scoring import FileScorer
+from benchmarks.summaries import at_fmrs, at_thresholds, distribution
 from models.faceset import FaceSet
-from models.generator import Generator, OperatingPoint, fuse_templates
+from models.generator import GeneratorInfo, OperatingPoint
 from toolkit.errors import InputError
 from toolkit.progress import track
-
-Enrol = Callable[[np.ndarray, np.ndarray], np.ndarray]  # photos [K, H, W, 3] and their templates [K, D] to θ [P]
-
-
-@dataclass(frozen=True)
-class Trials:
-    """All scores of one protocol run, and whose verifier gave each."""
-
-    genuine: np.ndarray
-    genuine_person: np.ndarray
-    impostor: np.ndarray
-    impostor_person: np.ndarray
-    people: tuple[str, ...]
-    enrolments: int
 
 
 def enrolment_sets(identity: np.ndarray, photos: int, repeats: int) -> list[tuple[int, np.ndarray]]:
@@ -50,103 +39,91 @@ def can_enrol(faces: FaceSet, photos: int) -> bool:
     return len(enrolment_sets(faces.identity, photos, 1)) >= 2
 
 
-def household_trials(
-    faces: FaceSet, h: Generator, scorer: FileScorer, photos: int, repeats: int = 1, enrol: Enrol | None = None
-) -> Trials:
-    """Run the protocol, enrolling with `enrol` instead of `h` alone where it is given.
-
-    Faces of unknown people are left out. Raises InputError when nobody has enough photos.
-    """
-    sets = enrolment_sets(faces.identity, photos, repeats)
+def household_trials(faces: FaceSet, enrol: Enrol, scorer: FileScorer, photos: int, repeats: int = 1) -> Comparisons:
+    """Run the protocol. Faces of unknown people are left out. Raises InputError when nobody has enough photos."""
     if not can_enrol(faces, photos):
         raise InputError(
             f"enrolling from {photos} photos needs two people with more than {photos}", do="use a larger set"
         )
-    genuine, impostor = [], []
-    for person, rows in track(sets, f"{scorer.precision} verifiers of {photos} photos", len(sets)):
-        theta = (enrol or generated(h))(faces.pixels[rows], faces.templates[rows])
-        mine = np.setdiff1d(np.flatnonzero(faces.identity == person), rows)
-        others = np.flatnonzero((faces.identity >= 0) & (faces.identity != person))
-        scores = scorer.scores(theta, faces.pixels[np.concatenate([mine, others])])
-        genuine.append((person, scores[: len(mine)]))
-        impostor.append((person, scores[len(mine) :]))
-    return Trials(*_flat(genuine), *_flat(impostor), faces.people, len(sets))
+    sets = enrolment_sets(faces.identity, photos, repeats)
+    return compare(faces, sets, np.flatnonzero(faces.identity >= 0), faces, enrol, scorer)
 
 
-def generated(h: Generator) -> Enrol:
-    """Enrolment by the generator alone."""
-    return lambda _, templates: h.weights(fuse_templates(templates)[None])[0]
+def compare(
+    faces: FaceSet, sets: list[tuple[int, np.ndarray]], probes: np.ndarray, shown: FaceSet, enrol: Enrol,
+    scorer: FileScorer,
+) -> Comparisons:  # fmt: skip
+    """Enrol every (person, rows of `faces`), and show each verifier the rows `probes` of the set `shown`.
+
+    Photos that were enrolled are not shown to their own verifier. Nameless people of `shown` count as one each.
+    """
+    person_of = np.where(shown.identity >= 0, shown.identity, -1 - np.arange(len(shown)))
+    parts = []
+    for number, (person, rows) in enumerate(track(sets, f"{scorer.precision} verifiers", len(sets))):
+        theta = enrol(faces.pixels[rows], faces.templates[rows])
+        wanted = np.setdiff1d(probes, rows) if shown is faces else probes
+        scores = scorer.scores(theta, shown.pixels[wanted])
+        count = len(wanted)
+        parts.append(Comparisons(scores, np.full(count, number), np.full(count, person), person_of[wanted], wanted))
+    return joined(parts)
 
 
-def _flat(parts: list[tuple[int, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    return np.concatenate([s for _, s in parts]), np.concatenate([np.full(len(s), p) for p, s in parts])
-
-
-def summarise(trials: Trials, shipped: dict[str, OperatingPoint] | None = None) -> dict[str, Any]:
-    """Error rates at thresholds set on these impostors, and at the generator's shipped thresholds."""
+def summarise(
+    c: Comparisons, shipped: dict[str, OperatingPoint] | None = None, fused_probes: int = 0
+) -> dict[str, Any]:
+    """Error rates at thresholds set on these impostors, at the generator's shipped thresholds, and of fused probes."""
+    thresholds = {name: point.threshold for name, point in (shipped or {}).items()}
     result: dict[str, Any] = {
-        "people": len(np.unique(trials.genuine_person)),
-        "enrolments": trials.enrolments,
-        "genuine_pairs": len(trials.genuine),
-        "impostor_pairs": len(trials.impostor),
-        "eer": round(equal_error_rate(trials.genuine, trials.impostor), 6),
-        "at_fmr": {},
-        "at_shipped_threshold": {},
+        "people": c.people,
+        "enrolments": c.verifiers,
+        "genuine_pairs": len(c.genuine),
+        "impostor_pairs": len(c.impostor),
+        "eer": round(equal_error_rate(c.genuine, c.impostor), 6),
+        "at_fmr": at_fmrs(c),
+        "at_shipped_threshold": at_thresholds(c, thresholds),
     }
-    for name, fmr in NAMED_FMRS.items():
-        if fmr * len(trials.impostor) >= 1:
-            threshold = threshold_at_fmr(trials.impostor, fmr)
-            result["at_fmr"][name] = _rates(trials, threshold)
-    for name, point in (shipped or {}).items():
-        result["at_shipped_threshold"][name] = _rates(trials, point.threshold)
-    return result
+    if fused_probes:
+        result["fused"] = {"probes": fused_probes, **_fused(c, fused_probes, thresholds)}
+    return result | distribution(c)
 
 
-def _rates(trials: Trials, threshold: float) -> dict[str, Any]:
+def _fused(c: Comparisons, probes: int, thresholds: dict[str, float]) -> dict[str, Any]:
+    """Fused by likelihood ratio and by mean; {} when nobody has enough photos left."""
+    mean = fuse(c, probes)
+    ratios = log_likelihood_ratios(c)
+    if not len(mean.genuine) or not len(mean.impostor) or ratios is None:
+        return {}
+    ratio = fuse(c.scored(ratios), probes)
     return {
-        "threshold": threshold,
-        "fnmr": asdict(fnmr_at(trials.genuine, threshold)),
-        "fmr": asdict(fmr_at(trials.impostor, threshold)),
-        "per_person": _spread(trials, threshold),
+        name: {
+            "people": len(np.unique(fused.enrolled[fused.mated])),
+            "genuine_trials": len(fused.genuine),
+            "impostor_trials": len(fused.impostor),
+            "eer": round(equal_error_rate(fused.genuine, fused.impostor), 6),
+            "at_fmr": at_fmrs(fused),
+            "at_shipped_threshold": at_thresholds(fused, at),
+        }
+        for name, fused, at in (("likelihood_ratio", ratio, {}), ("mean", mean, thresholds))
     }
 
 
-def _spread(trials: Trials, threshold: float) -> dict[str, Any]:
-    """How unevenly errors fall on people: quantiles of each person's FNMR and FMR, and the share with any error."""
-    spread: dict[str, Any] = {}
-    for name, person, wrong in (
-        ("fnmr", trials.genuine_person, trials.genuine < threshold),
-        ("fmr", trials.impostor_person, trials.impostor >= threshold),
-    ):
-        rates = np.array([wrong[person == p].mean() for p in np.unique(person)])
-        quantiles = np.quantile(rates, [0.5, 0.9, 1.0])
-        spread[name] = {"median": quantiles[0], "p90": quantiles[1], "worst": quantiles[2],
-                        "people_with_errors": float((rates > 0).mean())}  # fmt: skip
-    return spread
-
-
-def operating_points(trials: Trials) -> dict[str, OperatingPoint]:
+def operating_points(c: Comparisons) -> dict[str, OperatingPoint]:
     """Thresholds at the named FMRs, with the trials they were set on."""
     points = {}
     for name, fmr in NAMED_FMRS.items():
-        if fmr * len(trials.impostor) < 1:
+        if fmr * len(c.impostor) < 1:
             continue  # fewer trials than one expected error: no such rate can be stated
-        threshold = threshold_at_fmr(trials.impostor, fmr)
-        false, miss = fmr_at(trials.impostor, threshold), fnmr_at(trials.genuine, threshold)
+        threshold = threshold_at_fmr(c.impostor, fmr)
+        false, miss = fmr_at(c.impostor, threshold), fnmr_at(c.genuine, threshold)
         points[name] = OperatingPoint(
-            name, threshold, _short(false), _short(miss), false.trials, miss.trials,
-            len(np.unique(trials.genuine_person)),
-        )  # fmt: skip
+            name, threshold, round(false.rate, 8), round(miss.rate, 8), false.trials, miss.trials, c.people
+        )
     return points
 
 
-def _short(rate: Rate) -> float:
-    return round(rate.rate, 8)
-
-
 def evaluate_household(
-    faces: FaceSet, h: Generator, scorer: FileScorer, counts: Iterable[int], enrol: Enrol | None = None
-) -> tuple[dict[str, Any], dict[int, Trials]]:
-    """Summary and trials by number of enrolment photos."""
-    trials = {count: household_trials(faces, h, scorer, count, enrol=enrol) for count in counts}
-    return {str(n): summarise(t, h.info.points_for(n)[1]) for n, t in trials.items()}, trials
+    faces: FaceSet, info: GeneratorInfo, enrol: Enrol, scorer: FileScorer, counts: Iterable[int], fused_probes: int = 0
+) -> tuple[dict[str, Any], dict[int, Comparisons]]:
+    """Summary and comparisons by number of enrolment photos. Thresholds that travel with `info` are evaluated too."""
+    trials = {count: household_trials(faces, enrol, scorer, count) for count in counts}
+    return {str(n): summarise(t, info.points_for(n)[1], fused_probes) for n, t in trials.items()}, trials

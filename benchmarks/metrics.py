@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from benchmarks.score_counts import ScoreCounts
 from toolkit.errors import InputError
 
 NAMED_FMRS = {"fmr1e-2": 1e-2, "fmr1e-3": 1e-3, "fmr1e-4": 1e-4}
@@ -54,26 +55,14 @@ def fnmr_at(genuine: np.ndarray, threshold: float) -> Rate:
     return Rate.of(int((genuine < threshold).sum()), len(genuine))
 
 
-def error_curve(genuine: np.ndarray, impostor: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(thresholds, FMR, FNMR) at every distinct score and beyond the last, rising: all points of the DET curve."""
-    thresholds = np.append(np.unique(np.concatenate([genuine, impostor])), np.inf)
-    genuine, impostor = np.sort(genuine), np.sort(impostor)
-    fnmr = np.searchsorted(genuine, thresholds, "left") / len(genuine)
-    fmr = 1 - np.searchsorted(impostor, thresholds, "left") / len(impostor)
-    return thresholds, fmr, fnmr
-
-
 def equal_error_rate(genuine: np.ndarray, impostor: np.ndarray) -> float:
-    """Where FMR and FNMR cross, between the two scores that enclose the crossing."""
-    if len(genuine) == 0 or len(impostor) == 0:
-        raise InputError("error rates need genuine and impostor pairs", do="use a set with more photos or people")
-    _, fmr, fnmr = error_curve(genuine, impostor)
-    gap = fmr - fnmr  # falls from ≥ 0
-    after = int(np.argmax(gap <= 0)) if (gap <= 0).any() else len(gap) - 1
-    if after == 0 or gap[after] == 0:
-        return float((fmr[after] + fnmr[after]) / 2)
-    share = gap[after - 1] / (gap[after - 1] - gap[after])
-    return float(fmr[after - 1] + share * (fmr[after] - fmr[after - 1]))
+    """Where FMR and FNMR cross. Raises InputError without genuine or impostor scores."""
+    return ScoreCounts.of(genuine, impostor).equal_error_rate()
+
+
+def rule_of_three(trials: int, confidence: float = 0.95) -> float:
+    """Upper limit of a rate of which `trials` showed no error, one-sided: about three over the trials."""
+    return float(1 - (1 - confidence) ** (1 / trials))
 
 
 def fold_accuracy(scores: np.ndarray, same: np.ndarray, fold: np.ndarray) -> tuple[float, float]:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.enrolling import Generated
 from benchmarks.metrics import fold_accuracy
 from benchmarks.pairs import score_pairs
-from benchmarks.peers import mobilefacenet
-from benchmarks.protocols import Pairs, read_lfw_pairs
+from benchmarks.peer_latency import mobilefacenet
+from benchmarks.protocols import Pairs, read_pairs
 from benchmarks.scoring import FileScorer
 from models.backbone import load_backbone, unit
 from models.facedata import FaceFile, read_faces, templates_of
@@ -25,7 +26,9 @@ def peer_accuracy(faces: Path, pairs: Path, threads: int) -> dict[str, float]:
     Raises InputError for a list without folds.
     """
     source = read_faces(faces)
-    protocol = read_lfw_pairs(pairs, tuple(source.names))
+    h = Generator()
+    loaded = load_faces([faces], "", h.info.spec.input_px, load_backbone(h.info.backbone, None, threads))
+    protocol = read_pairs(pairs, loaded)
     if len(np.unique(protocol.fold)) < 2:
         raise InputError(f"{pairs} has no folds", expected="a list of several folds, such as LFW's pairs.txt")
     found = {}
@@ -34,10 +37,8 @@ def peer_accuracy(faces: Path, pairs: Path, threads: int) -> dict[str, float]:
             found[name] = _cosine_accuracy(_templates(name, source, threads), protocol)
         except MissingError:
             continue
-    h = Generator()
-    loaded = load_faces([faces], "", h.info.spec.input_px, load_backbone(h.info.backbone, None, threads))
     for precision in ("fp32", "int8"):
-        scores = score_pairs(loaded, protocol, h, FileScorer(h.info.spec, precision, "litert")).forward
+        scores = score_pairs(loaded, protocol, Generated(h), FileScorer(h.info.spec, precision, "litert")).forward
         found[f"f {precision}"] = fold_accuracy(scores, protocol.same, protocol.fold)[0]
     return found
 

@@ -19,7 +19,7 @@ def main(path: str, name: str) -> None:
     import numpy as np
 
     from benchmarks.memory_probe import peak_bytes, resident_bytes
-    from benchmarks.peers import open_peer
+    from benchmarks.peer_latency import open_peer
     from export.manifest import open_bundle
 
     with ExitStack() as stack:

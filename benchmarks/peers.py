@@ -1,165 +1,64 @@
-"""The verifier in all its forms beside other face networks: one run, one machine, the same crops.
+"""The same pairs for other systems: an embedding network on the device, and the cosine of two embeddings.
 
-Latency is taken in rounds: each network in turn, again and again, so that a busy moment of the machine falls on all.
-Cold start and memory come from a process of its own for each network (`benchmarks.peer_probe`).
+That is what a personal verifier replaces: it is hundreds of times larger, but one network serves everybody, and one
+embedding of a face can be compared with many people at next to no cost. Both sides of this are counted.
 """
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.graph_count import Count, count_onnx, count_tflite
-from benchmarks.latency import Timing, measure
-from benchmarks.parity import open_c_fp32
-from device.alignment import shrink
-from device.runtimes import installed_runtimes, open_verifier, quiet_stderr
-from export.c_writer import write_c_single
-from export.manifest import DETECTOR, MODELS, Bundle
-from export.onnx_writer import read_theta
-from models.files import find_model
-from toolkit.errors import HyperverifyError, MissingError
-
-ROUNDS = 10
-DETECTION_PX = 320
-NETWORKS = ("mobilefacenet", "sface", "dlib", "yunet")
+from benchmarks.enrolling import Enrol
+from benchmarks.graph_count import count_onnx
+from benchmarks.pairs import score_pairs, summarise
+from benchmarks.protocols import Pairs
+from benchmarks.scoring import FileScorer
+from device.runtimes import RUNTIMES
+from export.bundle import write_model
+from models.backbone import GRAPHS, load_backbone
+from models.facedata import read_faces, templates_of
+from models.faceset import FaceSet
 
 
-@dataclass(frozen=True)
-class Peer:
-    """`run` takes one aligned crop, uint8 RGB [112, 112, 3]; `faces` of them are worked on at once."""
-
-    name: str
-    file_bytes: int
-    count: Count
-    run: Callable[[np.ndarray], object]
-    faces: int = 1
-
-
-def form_names() -> list[str]:
-    """The forms of f that this machine can run, as "f c/int8"."""
-    return [f"f {runtime}/{precision}" for runtime in installed_runtimes() for precision in ("int8", "fp32")]
-
-
-def open_peer(name: str, bundle: Bundle, stack: ExitStack) -> Peer:
-    """A network ready to run, one thread. Raises MissingError for one whose file is not here."""
-    if name.startswith("f "):
-        return _form(name, bundle, stack)
-    return {"mobilefacenet": _mobilefacenet, "sface": _sface, "dlib": _dlib, "yunet": _yunet}[name](bundle)
-
-
-def _form(name: str, bundle: Bundle, stack: ExitStack) -> Peer:
-    runtime, precision = name.removeprefix("f ").split("/")
-    spec = bundle.spec
-    if (runtime, precision) == ("c", "fp32"):
-        theta = read_theta(spec, bundle.read(MODELS["onnx", "fp32"]))
-        verifier: Any = stack.enter_context(open_c_fp32(spec, theta))
-        size = len(write_c_single(spec, theta, "fp32"))
-    else:
-        verifier = stack.enter_context(open_verifier(bundle, runtime, precision))
-        kind = {"onnxruntime": "onnx", "c": "c"}.get(runtime, "tflite")
-        size = len(bundle.read(MODELS[kind, precision]))
-    return Peer(name, size, Count(spec.params, spec.macs), lambda crop: verifier.score(shrink(crop, spec.input_px)))
-
-
-def _sface(_: Bundle) -> Peer:
-    from models.backbone import load_backbone
-    from models.fold import fold_block_quantised
-
-    path = find_model("sface")
-    count = count_onnx(fold_block_quantised(path).SerializeToString())
-    return Peer("sface", path.stat().st_size, count, load_backbone("sface").embed_one)
-
-
-def _dlib(_: Bundle) -> Peer:
-    from models.backbone import load_backbone
-    from models.dlib_resnet import dlib_onnx
-
-    path = find_model("dlib")
-    return Peer("dlib", path.stat().st_size, count_onnx(dlib_onnx(path).SerializeToString()),
-                load_backbone("dlib").embed_one)  # fmt: skip
-
-
-def _yunet(bundle: Bundle) -> Peer:
-    """Detection in a frame, not a judgement on a face: it runs before all of the others."""
-    from device.detector import FaceDetector
-
-    model = bundle.read(DETECTOR)
-    detector = FaceDetector(model, (DETECTION_PX,))
-    frame = np.random.default_rng(0).integers(0, 256, (DETECTION_PX, DETECTION_PX, 3), np.uint8)
-    count = count_onnx(model, {"height": DETECTION_PX, "width": DETECTION_PX})
-    return Peer("yunet", len(model), count, lambda _: detector.detect(frame))
-
-
-def mobilefacenet() -> tuple[Callable[[np.ndarray], np.ndarray], bytes]:
-    """Crops uint8 RGB [2, 112, 112, 3] to vectors [2, 192], and the file. Its batch is fixed to two."""
-    try:
-        from ai_edge_litert.interpreter import Interpreter
-    except ImportError as error:
-        raise MissingError("MobileFaceNet needs LiteRT", do="run `pip install 'hyperverify[litert]'`") from error
-    model = find_model("mobilefacenet").read_bytes()
-    with quiet_stderr():
-        interpreter = Interpreter(model_content=model, num_threads=1)
-        interpreter.allocate_tensors()
-    place, result = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
-
-    def embed(crops: np.ndarray) -> np.ndarray:
-        interpreter.set_tensor(place, (crops.astype(np.float32) - 127.5) / 128)
-        interpreter.invoke()
-        return np.asarray(interpreter.get_tensor(result), np.float32)
-
-    return embed, model
-
-
-def _mobilefacenet(_: Bundle) -> Peer:
-    embed, model = mobilefacenet()
-    count = count_tflite(model)
-    per_face = Count(count.params, count.macs // 2)
-    return Peer("mobilefacenet", len(model), per_face, lambda crop: embed(np.stack([crop, crop])), faces=2)
-
-
-def compare_peers(bundle: Bundle, crops: np.ndarray, runs: int, probe: bool = True) -> list[dict[str, Any]]:
-    """One row a network, p50, p90 and p99 in milliseconds a face; crops uint8 RGB [N, 112, 112, 3]."""
-    rows: list[dict[str, Any]] = []
-    with ExitStack() as stack:
-        peers = []
-        for name in (*form_names(), *NETWORKS):
-            try:
-                peers.append(open_peer(name, bundle, stack))
-            except MissingError as error:
-                rows.append({"name": name, "missing": str(error)})
-        for peer, timing in zip(peers, _interleaved(peers, crops, runs), strict=True):
-            row = {"name": peer.name, "params": peer.count.params, "macs": peer.count.macs,
-                   "file_bytes": peer.file_bytes, "faces_at_once": peer.faces, **timing.summary()}  # fmt: skip
-            rows.append(row | (_probe(peer.name, bundle.path) if probe else {}))
-    return rows
-
-
-def _interleaved(peers: list[Peer], crops: np.ndarray, runs: int) -> list[Timing]:
-    samples: list[list[float]] = [[] for _ in peers]
-    for round_ in range(ROUNDS):
-        for peer, collected in zip(peers, samples, strict=True):
-            crop = crops[round_ % len(crops)]
-            slow = peer.name in NETWORKS
-            count = max(2, runs // ROUNDS // (10 if slow else 1))
-            timing = measure(partial(peer.run, crop), count, warm_up=2 if slow else 10)
-            collected += [sample / peer.faces for sample in timing.samples_ms]
-    return [Timing(tuple(collected)) for collected in samples]
-
-
-def _probe(name: str, bundle: Path) -> dict[str, float]:
-    command = [sys.executable, "-P", "-m", "benchmarks.peer_probe", str(bundle), name]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    if done.returncode != 0:
-        raise HyperverifyError(f"the probe of {name} failed", got=done.stderr.strip()[-300:])
-    result: dict[str, float] = json.loads(done.stdout)
+def evaluate_peers(
+    path: Path, faces: FaceSet, pairs: Pairs, peers: list[str], enrol: Enrol, scorer: FileScorer, threads: int
+) -> dict[str, Any]:
+    """Accuracy and cost of the personal verifier and of each peer, on the same pairs of the face file at `path`."""
+    scores = score_pairs(faces, pairs, enrol, scorer)
+    spec = scorer.spec
+    theta = enrol(faces.pixels[:1], faces.templates[:1])
+    own = {
+        "params": spec.params, "macs": spec.macs, "flops": spec.flops,
+        "file_bytes": len(write_model(spec, theta, RUNTIMES[scorer.runtime].kind, scorer.precision)),
+    }  # fmt: skip
+    result: dict[str, Any] = {
+        "verifier, one-sided": own | summarise(scores.forward, pairs, faces.identity),
+        "verifier, both sides": own | summarise(scores.forward + scores.backward, pairs, faces.identity),
+    }
+    for name in peers:
+        cost = _cost(name)
+        cost["people_from_which_one_search_is_cheaper"] = _break_even(cost["macs"], spec.macs)
+        summary = summarise(_cosines(path, pairs, name, threads), pairs, faces.identity)
+        result[f"{name}, cosine"] = cost | summary
     return result
+
+
+def _cosines(path: Path, pairs: Pairs, name: str, threads: int) -> np.ndarray:
+    """Cosine of each pair's two embeddings, float64 [N]."""
+    templates = templates_of(read_faces(path), load_backbone(name, threads=threads)).astype(np.float64)
+    return np.asarray((templates[pairs.first] * templates[pairs.second]).sum(1))
+
+
+def _cost(name: str) -> dict[str, int]:
+    """Counted from the float graph that is run; its parameters are those of convolutions and dense layers."""
+    graph = GRAPHS[name]()
+    count = count_onnx(graph)
+    return {"params": count.params, "macs": count.macs, "flops": 2 * count.macs, "file_bytes": len(graph)}
+
+
+def _break_even(peer_macs: int, verifier_macs: int) -> int:
+    """Enrolled people from which one embedding and a search cost less than asking everybody's verifier in turn."""
+    return -(-peer_macs // verifier_macs)

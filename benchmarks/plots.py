@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.metrics import error_curve
+from benchmarks.score_counts import ScoreCounts
 from toolkit.atomic import write_atomically
 from toolkit.errors import MissingError
 
@@ -43,7 +43,7 @@ def plot_det(scores: Scores, title: str, path: Path) -> None:
     plt, figure, axes = _figure()
     floor = 0.5 / max(len(impostor) for _, impostor in scores.values())
     for label, (genuine, impostor) in scores.items():
-        _, fmr, fnmr = error_curve(genuine, impostor)
+        _, fmr, fnmr = ScoreCounts.of(genuine, impostor).curve()
         axes.plot(np.maximum(fmr, floor), np.maximum(fnmr, 0.5 / len(genuine)), drawstyle="steps-post", label=label)
     axes.set(xscale="log", yscale="log", xlabel="false match rate", ylabel="false non-match rate", title=title)
     axes.grid(True, which="both", alpha=0.3)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from models.faceset import FaceSet
+from models.packs import read_bin
 from toolkit.errors import InputError
 
 
@@ -20,15 +23,59 @@ class Pairs:
     fold: np.ndarray  # int64 [N]
 
 
-def read_lfw_pairs(path: Path, photos: tuple[str, ...]) -> Pairs:
-    """LFW's format: a header `folds pairs` or `pairs`, then per fold the genuine `name i j` and impostor
-    `name i name j` lines. Photos are named `name_000i.jpg`. Raises InputError naming the line.
-    """
-    index = {Path(photo).stem: i for i, photo in enumerate(photos)}
+FOLDS = 10  # of a pack or a path list, as InsightFace counts its accuracy: in the order of the pairs
+
+
+def pairs_of_pack(path: Path) -> Pairs:
+    """A `.bin` pack's pairs: its images two by two. Raises InputError."""
+    same = np.array(read_bin(path)[1])
+    first = 2 * np.arange(len(same))
+    return Pairs(first, first + 1, same, _folds(len(same)))
+
+
+def _folds(count: int) -> np.ndarray:
+    return np.arange(count) * min(FOLDS, count) // count
+
+
+def read_pairs(path: Path, faces: FaceSet) -> Pairs:
+    """LFW's format, or a line `photo photo 0|1` a pair. Raises InputError naming the line."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not a readable pair list", got=error) from error
+    words = re.split(r"[\s,]+", lines[0].strip()) if lines else []
+    if len(words) == 3 and words[2] in ("0", "1"):
+        return _path_pairs(path, lines, faces)
+    return _lfw_pairs(path, lines, {Path(name).stem: i for i, name in enumerate(faces.names)})
+
+
+def _path_pairs(path: Path, lines: list[str], faces: FaceSet) -> Pairs:
+    """Photos are named as they lie, PERSON/FILE, or by FILE alone where that is unique."""
+    index: dict[str, int] = {}
+    for i, name in enumerate(faces.names):
+        index[name] = -1 if name in index else i
+    for i, (name, person) in enumerate(zip(faces.names, faces.identity, strict=True)):
+        if person >= 0:
+            index[f"{faces.people[person]}/{name}"] = i
+    rows = []
+    for number, line in enumerate(lines, 1):
+        words = re.split(r"[\s,]+", line.strip())
+        if len(words) != 3 or words[2] not in ("0", "1"):
+            raise InputError(f"{path}: line {number} is not a pair", got=line[:80], expected="`photo photo 0` or `… 1`")
+        for photo in words[:2]:
+            if index.get(photo, -1) < 0:
+                which = "more than one photo" if photo in index else "no photo"
+                raise InputError(f"{path}: line {number}: {which} {photo} among the faces", do="write PERSON/FILE")
+        rows.append((index[words[0]], index[words[1]], int(words[2])))
+    table = np.array(rows, np.int64)
+    return Pairs(table[:, 0], table[:, 1], table[:, 2].astype(bool), _folds(len(rows)))
+
+
+def _lfw_pairs(path: Path, lines: list[str], index: dict[str, int]) -> Pairs:
+    """A header `folds pairs` or `pairs`, then per fold the genuine `name i j` and impostor `name i name j` lines.
+
+    Photos are named `name_000i.jpg`.
+    """
     header = lines[0].split() if lines else []
     if not header or len(header) > 2 or not all(word.isdecimal() and int(word) > 0 for word in header):
         raise InputError(f"{path}: line 1 is not a header", expected="`folds pairs` or `pairs`")

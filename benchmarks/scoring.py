@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from device.runtimes import RUNTIMES, choose_runtime, load_verifier
-from export.bundle import write_model
+from export.stencil import Stencil, file_tensors
 from models.spec import VerifierSpec
+
+
+@lru_cache(maxsize=4)
+def _stencil(spec: VerifierSpec, kind: str, precision: str) -> Stencil:
+    return Stencil(spec, kind, precision)
 
 
 @dataclass(frozen=True)
@@ -22,6 +28,8 @@ class FileScorer:
     def scores(self, theta: np.ndarray, pixels: np.ndarray) -> np.ndarray:
         """θ [P] and faces uint8 RGB [N, H, W, 3] to float64 [N]."""
         name = choose_runtime(self.runtime)
-        data = write_model(self.spec, theta, RUNTIMES[name].kind, self.precision)
+        data = _stencil(self.spec, RUNTIMES[name].kind, self.precision).fill(
+            file_tensors(self.spec, theta, self.precision)
+        )
         with load_verifier(name, data, self.precision) as verifier:
             return np.array([verifier.score(face) for face in pixels])

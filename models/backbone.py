@@ -97,20 +97,31 @@ def _sface_input(crops: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(crops.transpose(0, 3, 1, 2), dtype=np.float32)
 
 
-def _sface(path: Path | None, threads: int) -> Backbone:
+def sface_graph(path: Path | None = None) -> bytes:
+    """SFace as ONNX with float weights, free batch. Raises MissingError, ArtifactError."""
     from models.fold import fold_block_quantised
 
-    model = fold_block_quantised(find_model("sface", path), batch=True).SerializeToString()
-    return OnnxBackbone("sface", 128, model, _sface_input, threads)
+    return bytes(fold_block_quantised(find_model("sface", path), batch=True).SerializeToString())
+
+
+def dlib_graph(path: Path | None = None) -> bytes:
+    """dlib's ResNet-29 as ONNX. Raises MissingError, ArtifactError."""
+    from models.dlib_resnet import dlib_onnx
+
+    return bytes(dlib_onnx(find_model("dlib", path)).SerializeToString())
+
+
+def _sface(path: Path | None, threads: int) -> Backbone:
+    return OnnxBackbone("sface", 128, sface_graph(path), _sface_input, threads)
 
 
 def _dlib(path: Path | None, threads: int) -> Backbone:
-    from models.dlib_resnet import dlib_input, dlib_onnx
+    from models.dlib_resnet import dlib_input
 
-    model = dlib_onnx(find_model("dlib", path)).SerializeToString()
-    return OnnxBackbone("dlib", 128, model, dlib_input, threads)
+    return OnnxBackbone("dlib", 128, dlib_graph(path), dlib_input, threads)
 
 
+GRAPHS = {"sface": sface_graph, "dlib": dlib_graph}
 _BACKBONES = {"sface": _sface, "dlib": _dlib}
 BACKBONES = (*_BACKBONES, "+".join(_BACKBONES))
 

@@ -1,7 +1,8 @@
-"""Aligned face crops from Parquet files or folders, and a cache of what the backbone says of them.
+"""Aligned face crops from Parquet files, folders or packs, and a cache of what the backbone says of them.
 
 A Parquet file has the columns `image` (encoded bytes), `identity` (empty = unknown) and, where known, `split` and
-`file`. A folder has one sub-folder per identity. Crops are 112×112 RGB, aligned to the ArcFace template.
+`file`. A folder has one sub-folder per identity. `.rec` and `.bin` are InsightFace's packs. Crops are 112×112 RGB,
+aligned to the ArcFace template.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from device.alignment import CROP_PX, shrink
 from device.image import IMAGE_SUFFIXES, decode_image
 from models.backbone import Backbone, JoinedBackbone, joined
 from models.files import sha256_of
+from models.packs import read_bin, read_rec
 from toolkit.atomic import write_atomically
 from toolkit.errors import InputError, MissingError, UsageError
 from toolkit.progress import track
@@ -63,6 +65,8 @@ def read_faces(path: Path) -> FaceFile:
         return _read_folder(path)
     if not path.is_file():
         raise InputError(f"no such file or folder: {path}", do="name a Parquet file or a folder of crops")
+    if path.suffix.lower() in (".bin", ".rec"):
+        return _read_pack(path)
     table = _read_table(path)
     missing = {"image", "identity"} - set(table.column_names)
     if missing:
@@ -82,6 +86,17 @@ def read_faces(path: Path) -> FaceFile:
     return FaceFile(
         path, table["image"].to_pylist(), column("identity", ""), names, column("split", ""), sha256_of(path)
     )
+
+
+def _read_pack(path: Path) -> FaceFile:
+    """InsightFace's packs. A `.bin` tells pairs and no identities: see benchmarks/protocols.py."""
+    if path.suffix.lower() == ".rec":
+        images, people = read_rec(path)
+    else:
+        images, people = read_bin(path)[0], []
+    count = len(images)
+    names = [f"row {i}" for i in range(count)]
+    return FaceFile(path, images, people or [""] * count, names, [""] * count, sha256_of(path))
 
 
 def _check_types(path: Path, table: Any) -> None:

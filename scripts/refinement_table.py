@@ -13,23 +13,24 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 
-from benchmarks.household import Trials, enrolment_sets, summarise
+from benchmarks.enrolling import Generated
+from benchmarks.household import compare, enrolment_sets, summarise
 from benchmarks.scoring import FileScorer
 from models.backbone import load_backbone
 from models.bank import Bank, open_bank
 from models.faceset import FaceSet, load_faces
-from models.generator import Generator, fuse_templates
+from models.generator import Generator
 from models.refine import RefineConfig, Refinement, refine
 from toolkit.atomic import write_atomically
 from toolkit.output import note
-from toolkit.progress import track
 
 RESULT = Path(__file__).parents[1] / "docs" / "results" / "refinement.json"
 REST = 10  # photos left to verify: a person with few says little
@@ -57,7 +58,7 @@ def main(
     backbone = load_backbone(h.info.backbone)
     held_out = load_faces([faces], "val", h.info.spec.input_px, backbone)
     strangers = open_bank(bank, h.info.spec, backbone.name, backbone.sha256)
-    result = {"generator": {"version": h.info.version}, "bank_faces": len(strangers), "people": people,
+    result = {"generator": {"version": h.info.version, "sha256": h.sha256}, "bank_faces": len(strangers), "people": people,
               "enrolment_photos": photos, "rows": {}}  # fmt: skip
     before = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
     if {**before, "rows": {}} == result:
@@ -67,6 +68,17 @@ def main(
             result["rows"][name] = _row(h, held_out, _some_people(held_out, photos, people), strangers, config)
             write_atomically(RESULT, (json.dumps(result, indent=2) + "\n").encode(), mode=0o644)
             note(f"{name}: {result['rows'][name]}")
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A way to enrol that keeps its own count of seconds."""
+
+    enrol: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    method: str = "timed"
+
+    def __call__(self, pixels: np.ndarray, templates: np.ndarray) -> np.ndarray:
+        return self.enrol(pixels, templates)
 
 
 def _some_people(faces: FaceSet, photos: int, people: int) -> list[tuple[int, np.ndarray]]:
@@ -82,24 +94,17 @@ def _row(
     scorer, photos = FileScorer(h.info.spec, "int8", "litert"), len(people[0][1])
     refinements: list[Refinement] = []
     seconds: list[float] = []
-    scores: dict[bool, list[np.ndarray]] = {True: [], False: []}
-    owners: dict[bool, list[np.ndarray]] = {True: [], False: []}
-    for person, rows in track(people, "people"):
+
+    def enrol(pixels: np.ndarray, templates: np.ndarray) -> np.ndarray:
         started = time.process_time()
-        if config is None:
-            theta = h.weights(fuse_templates(faces.templates[rows])[None])[0]
-        else:
-            refinements.append(refine(h, faces.pixels[rows], faces.templates[rows], bank, scorer.scores, config))
+        theta = Generated(h)(pixels, templates)
+        if config is not None:
+            refinements.append(refine(h, pixels, templates, bank, scorer.scores, config))
             theta = refinements[-1].theta
         seconds.append(time.process_time() - started)
-        own = faces.identity == person
-        own_rest = own.copy()
-        own_rest[rows] = False
-        for genuine, chosen in ((True, own_rest), (False, ~own & (faces.identity >= 0))):
-            scores[genuine].append(scorer.scores(theta, faces.pixels[chosen]))
-            owners[genuine].append(np.full(chosen.sum(), person))
-    flat = [np.concatenate(parts[genuine]) for genuine in (True, False) for parts in (scores, owners)]
-    trials = Trials(*flat, faces.people, len(people))
+        return theta
+
+    trials = compare(faces, people, np.flatnonzero(faces.identity >= 0), faces, Timed(enrol), scorer)
     summary = summarise(trials, h.info.points_for(photos)[1])
     return {
         "people": summary["people"],

@@ -22,6 +22,7 @@ from toolkit.commands import (
     export_batch,
     model_files,
     parity,
+    report,
     run,
     train,
     verify,
@@ -47,6 +48,7 @@ for function in (
     export_batch.export_batch,
     parity.parity,
     bench.bench,
+    report.report,
     train.train,
     doctor.doctor,
 ):

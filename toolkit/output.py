@@ -18,6 +18,11 @@ def emit(result: dict[str, Any], as_json: bool, human: Callable[[], str]) -> Non
         print(human())
 
 
+def command_line() -> str:
+    """The command as it was typed, folders left out of its paths: a result says how it was made, not where."""
+    return " ".join(["toolkit", *(word.rstrip("/").rsplit("/", 1)[-1] or word for word in sys.argv[1:])])
+
+
 def emit_line(result: dict[str, Any]) -> None:
     """Print one JSON line of a stream, at once."""
     print(json.dumps({"schema_version": SCHEMA_VERSION, **result}), flush=True)

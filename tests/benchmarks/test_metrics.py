@@ -7,32 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
-from sklearn.metrics import roc_curve
 
 from benchmarks.metrics import (
     Rate,
     best_threshold,
     equal_error_rate,
-    error_curve,
     fmr_at,
     fnmr_at,
     fold_accuracy,
+    rule_of_three,
     threshold_at_fmr,
 )
 from toolkit.errors import InputError
 
 scores = st.lists(st.integers(-128, 127).map(lambda q: q / 128), min_size=2, max_size=60).map(np.array)
-
-
-@given(genuine=scores, impostor=scores)
-def test_curve_equals_scikit_learn(genuine: np.ndarray, impostor: np.ndarray) -> None:
-    thresholds, fmr, fnmr = error_curve(genuine, impostor)
-    labels = np.r_[np.ones(len(genuine)), np.zeros(len(impostor))]
-    false, true, cuts = roc_curve(labels, np.r_[genuine, impostor], drop_intermediate=False)
-    order = np.argsort(cuts)
-    np.testing.assert_array_equal(thresholds, cuts[order])
-    np.testing.assert_allclose(fmr, false[order], atol=1e-12)
-    np.testing.assert_allclose(1 - fnmr, true[order], atol=1e-12)
 
 
 @given(impostor=scores, fmr=st.sampled_from([0.0, 0.01, 0.1, 0.5]))
@@ -54,6 +42,11 @@ def test_interval_is_clopper_pearson(errors: int, trials: int) -> None:
     rate = Rate.of(errors, trials)
     reference = binomtest(errors, trials).proportion_ci(0.95, "exact")
     assert (rate.low, rate.high) == pytest.approx((reference.low, reference.high), abs=1e-9)
+
+
+def test_rule_of_three() -> None:
+    assert rule_of_three(3000) == pytest.approx(3 / 3000, rel=2e-3)
+    assert rule_of_three(50) == pytest.approx(binomtest(0, 50, alternative="less").proportion_ci(0.95).high, abs=1e-9)
 
 
 def test_no_trials_are_refused() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.graph_count import count_onnx, count_tflite
-from benchmarks.peers import NETWORKS, form_names
+from benchmarks.peer_latency import NETWORKS, form_names
 from benchmarks.plots import plot_peers
 from export.bundle import write_model
 from models.fetch import fetch_model

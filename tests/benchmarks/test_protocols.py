@@ -12,8 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmarks.household import Trials, enrolment_sets, household_trials, operating_points, summarise
-from benchmarks.protocols import read_lfw_pairs
+from benchmarks.comparisons import Comparisons
+from benchmarks.enrolling import Generated
+from benchmarks.household import enrolment_sets, household_trials, operating_points, summarise
+from benchmarks.protocols import Pairs, read_pairs
 from benchmarks.scoring import FileScorer
 from models.facedata import read_faces, templates_of
 from models.faceset import FaceSet, load_faces, without_lookalikes
@@ -23,6 +25,11 @@ from toolkit.errors import HyperverifyError, InputError
 PHOTOS = tuple(f"{name}_{i:04d}.jpg" for name in ("Ann_Lee", "Bo") for i in (1, 2, 3))
 
 
+def lfw_pairs(path: Path) -> Pairs:
+    count = len(PHOTOS)
+    return read_pairs(path, FaceSet(np.empty(count), np.empty((count, 1)), np.full(count, -1), PHOTOS, ()))
+
+
 def pair_file(folder: Path, text: str) -> Path:
     (folder / "pairs.txt").write_text(text)
     return folder / "pairs.txt"
@@ -30,12 +37,12 @@ def pair_file(folder: Path, text: str) -> Path:
 
 def test_lfw_lists_with_and_without_folds(tmp_path: Path) -> None:
     text = "2\t1\nAnn_Lee\t1\t2\nAnn_Lee\t1\tBo\t3\nBo\t1\t3\nBo\t2\tAnn_Lee\t3\n"
-    pairs = read_lfw_pairs(pair_file(tmp_path, text), PHOTOS)
+    pairs = lfw_pairs(pair_file(tmp_path, text))
     assert pairs.first.tolist() == [0, 0, 3, 4]
     assert pairs.second.tolist() == [1, 5, 5, 2]
     assert pairs.same.tolist() == [True, False, True, False]
     assert pairs.fold.tolist() == [0, 0, 1, 1]
-    assert read_lfw_pairs(pair_file(tmp_path, "1\nBo 1 2\nBo 1 Ann_Lee 3\n"), PHOTOS).fold.tolist() == [0, 0]
+    assert lfw_pairs(pair_file(tmp_path, "1\nBo 1 2\nBo 1 Ann_Lee 3\n")).fold.tolist() == [0, 0]
 
 
 @pytest.mark.parametrize(
@@ -51,7 +58,7 @@ def test_lfw_lists_with_and_without_folds(tmp_path: Path) -> None:
 )
 def test_wrong_pair_lists_name_the_line(text: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
-        read_lfw_pairs(pair_file(tmp_path, text), PHOTOS)
+        lfw_pairs(pair_file(tmp_path, text))
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -59,7 +66,7 @@ def test_wrong_pair_lists_name_the_line(text: str, message: str, tmp_path: Path)
 def test_junk_pair_lists_never_crash(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "junk.txt").write_bytes(data)
     with pytest.raises(InputError):
-        read_lfw_pairs(tmp_path / "junk.txt", PHOTOS)
+        lfw_pairs(tmp_path / "junk.txt")
 
 
 def webp(level: int, side: int = 112) -> bytes:
@@ -165,8 +172,8 @@ def test_household_counts_every_pair_once(noise_faces: np.ndarray) -> None:
     identity = np.array([0, 0, 0, 1, 1, 2, -1, 1])
     faces = FaceSet(noise_faces, templates, identity, tuple("abcdefgh"), ("x", "y", "z"))
     h = Generator()
-    trials = household_trials(faces, h, FileScorer(h.info.spec, "int8"), photos=1)
-    assert trials.enrolments == 2
+    trials = household_trials(faces, Generated(h), FileScorer(h.info.spec, "int8"), photos=1)
+    assert trials.verifiers == 2
     assert len(trials.genuine) == 2 + 2
     assert len(trials.impostor) == 4 + 4
     summary = summarise(trials, h.info.points_for(1)[1])
@@ -174,13 +181,14 @@ def test_household_counts_every_pair_once(noise_faces: np.ndarray) -> None:
     assert set(summary["at_shipped_threshold"]) == {"fmr1e-2", "fmr1e-3", "fmr1e-4"}
     assert operating_points(trials) == {}, "eight impostor pairs can state no rate of one in a hundred"
     with pytest.raises(HyperverifyError, match="two people with more than 3"):
-        household_trials(faces, h, FileScorer(h.info.spec, "int8"), photos=3)
+        household_trials(faces, Generated(h), FileScorer(h.info.spec, "int8"), photos=3)
 
 
 def test_operating_points_say_what_they_were_set_on() -> None:
     impostor = np.arange(200) / 200
-    people = np.repeat([0, 1], 100)
-    trials = Trials(np.array([0.2, 0.999]), np.array([0, 1]), impostor, people, ("x", "y"), 2)
+    enrolled = np.r_[0, 1, np.repeat([0, 1], 100)]
+    shown = np.r_[0, 1, np.repeat([1, 0], 100)]
+    trials = Comparisons(np.r_[0.2, 0.999, impostor], enrolled, enrolled, shown, np.arange(202))
     points = operating_points(trials)
     assert list(points) == ["fmr1e-2"]
     point = points["fmr1e-2"]

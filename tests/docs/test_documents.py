@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,19 @@ def test_tables_are_those_of_the_results(page: str) -> None:
     text = (ROOT / page).read_text()
     assert re.search(r"<!-- \w+ -->", text)
     assert done.stdout == text, "run `python scripts/tables.py`"
+
+
+def test_results_page_is_that_of_the_result_files() -> None:
+    command = [sys.executable, "-c", "import tables, sys; sys.stdout.write(tables.results_page())"]
+    done = subprocess.run(command, cwd=ROOT / "scripts", capture_output=True, text=True, check=True)
+    assert done.stdout == (ROOT / "docs" / "results.md").read_text(), "run `make results`"
+
+
+def test_results_are_those_of_the_shipped_weights() -> None:
+    shipped = sha256((ROOT / "models" / "weights" / "h.onnx").read_bytes()).hexdigest()
+    measured = {file.stem: json.loads(file.read_text()) for file in (ROOT / "docs" / "results").glob("*.json")}
+    others = [name for name, r in measured.items() if r.get("generator", {"sha256": shipped})["sha256"] != shipped]
+    assert not others, "measured with other weights: run `make results DATA=…`"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

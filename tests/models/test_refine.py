@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import toolkit.refiner
-from benchmarks.household import generated, household_trials
+from benchmarks.enrolling import Generated, Refined
+from benchmarks.household import household_trials
 from benchmarks.scoring import FileScorer
 from models.bank import Bank, BankFaces, open_bank, write_bank
 from models.faceset import FaceSet
@@ -23,6 +24,7 @@ from models.generator import Generator, OperatingPoint, fuse_templates
 from models.refine import (
     MIN_ERRORS,
     RefineConfig,
+    Refinement,
     first_trained,
     fits_integers,
     held_out_photo,
@@ -244,11 +246,11 @@ def test_household_enrols_with_whatever_it_is_given(h: Generator) -> None:
     scorer = FileScorer(h.info.spec, "int8", "litert")
     seen = []
 
-    def enrol(pixels: np.ndarray, templates: np.ndarray) -> np.ndarray:
+    def refiner(pixels: np.ndarray, templates: np.ndarray) -> Refinement:
         seen.append((pixels, templates))
-        return generated(h)(pixels, templates)
+        return Refinement(Generated(h)(pixels, templates), False, 0, None, None, {}, 0, 0)
 
-    plain, given_ = (household_trials(faces, h, scorer, 2, enrol=e) for e in (None, enrol))
+    plain, given_ = (household_trials(faces, way, scorer, 2) for way in (Generated(h), Refined(refiner)))
     np.testing.assert_array_equal(plain.impostor, given_.impostor)
     np.testing.assert_array_equal(seen[1][0], faces.pixels[3:5])
     np.testing.assert_array_equal(seen[1][1], faces.templates[3:5])

@@ -9,7 +9,7 @@ import typer
 
 from toolkit.commands.options import Bundle, Json, Threads
 from toolkit.errors import GateError, UsageError
-from toolkit.output import emit, table
+from toolkit.output import command_line, emit, table
 
 if TYPE_CHECKING:
     from benchmarks.latency import Timing
@@ -48,7 +48,13 @@ def bench(
         return
     if faces or pairs or plot:
         raise UsageError("--faces, --pairs and --plot belong to --peers", do="add --peers")
-    result: dict[str, Any] = {"bundle": str(bundle), **_counts(opened), **_times(opened, runs, threads, raw)}
+    result: dict[str, Any] = {
+        "kind": "bench",
+        "command": command_line(),
+        "bundle": bundle.name,
+        **_counts(opened),
+        **_times(opened, runs, threads, raw),
+    }
     result["peak_memory_bytes"] = _memory(bundle)
     emit(result, json, lambda: _human(result))
 

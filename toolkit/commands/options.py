@@ -20,5 +20,8 @@ RuntimeName = Annotated[
 Precision = Annotated[str, typer.Option(help="int8 or fp32.")]
 Point = Annotated[str, typer.Option("--operating-point", help="fmr1e-2, fmr1e-3 or fmr1e-4.")]
 Faces = Annotated[
-    Path, typer.Option("--faces", help="A Parquet file of aligned crops, or a folder with one sub-folder a person.")
+    Path,
+    typer.Option(
+        "--faces", help="Aligned crops: Parquet, a folder with one sub-folder a person, or a .rec or .bin pack."
+    ),
 ]

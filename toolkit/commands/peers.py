@@ -24,7 +24,7 @@ def bench_peers(
         raise UsageError("accuracy needs pairs and their faces", got="one of them", do="pass --faces and --pairs")
     try:
         from benchmarks.facts import device_facts
-        from benchmarks.peers import compare_peers
+        from benchmarks.peer_latency import compare_peers
     except ImportError as error:
         raise MissingError(
             f"--peers needs {error.name}", do="run `pip install 'hyperverify[enroll,models]'`"

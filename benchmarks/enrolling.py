@@ -1,0 +1,47 @@
+"""From one person's enrolment photos to the weights of a verifier: the seam between protocols and ways to enrol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from models.generator import Generator, fuse_templates
+
+if TYPE_CHECKING:
+    from models.refine import Refinement
+
+
+class Enrol(Protocol):
+    """A way to enrol; `method` names it in results."""
+
+    @property
+    def method(self) -> str: ...
+
+    def __call__(self, pixels: np.ndarray, templates: np.ndarray) -> np.ndarray:
+        """Photos uint8 RGB [K, H, W, 3] at the verifier's size and their unit templates [K, D] to θ float32 [P]."""
+
+
+@dataclass(frozen=True)
+class Generated:
+    """θ straight from the hypernetwork, of the photos' mean template; the pixels are not looked at."""
+
+    h: Generator
+    method: str = "generated"
+
+    def __call__(self, pixels: np.ndarray, templates: np.ndarray) -> np.ndarray:
+        theta: np.ndarray = self.h.weights(fuse_templates(templates)[None])[0]
+        return theta
+
+
+@dataclass(frozen=True)
+class Refined:
+    """θ trained further against a bank of strangers, as `toolkit enroll --refine` does."""
+
+    refiner: Callable[[np.ndarray, np.ndarray], Refinement]
+    method: str = "refined"
+
+    def __call__(self, pixels: np.ndarray, templates: np.ndarray) -> np.ndarray:
+        return self.refiner(pixels, templates).theta

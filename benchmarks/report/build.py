@@ -1,0 +1,72 @@
+"""Result files to a report. Raises InputError for anything that no command of this project wrote."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks.report.document import Report, Table
+from benchmarks.report.sections import SECTIONS, Results
+from toolkit.errors import InputError
+from toolkit.output import SCHEMA_VERSION
+
+
+def read_results(paths: list[Path]) -> Results:
+    """Result files, and those in folders, by their name without suffix. Raises InputError."""
+    files = [inside for path in paths for inside in (sorted(path.glob("*.json")) if path.is_dir() else [path])]
+    if not files:
+        raise InputError("no result files", got=", ".join(map(str, paths)), do="name files that `--json` printed")
+    results: Results = {}
+    for file in files:
+        if file.stem in results:
+            raise InputError(f"two result files are called {file.stem}", do="rename one, since the report shows names")
+        results[file.stem] = _read(file)
+    return results
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise InputError(f"{file} is not a readable result file", got=error) from error
+    if not isinstance(content, dict) or content.get("kind") not in SECTIONS:
+        kind = content.get("kind") if isinstance(content, dict) else type(content).__name__
+        raise InputError(f"{file} is not a result file", got=f"kind {kind}", expected=", ".join(SECTIONS))
+    if content.get("schema_version") != SCHEMA_VERSION:
+        raise InputError(f"{file} has another schema", got=content.get("schema_version"), expected=SCHEMA_VERSION)
+    return content
+
+
+def build(results: Results, title: str) -> Report:
+    """Raises InputError naming the kind whose files lack something."""
+    sections = []
+    for kind, section in SECTIONS.items():
+        chosen = {name: content for name, content in results.items() if content["kind"] == kind}
+        if not chosen:
+            continue
+        try:
+            sections.append(section(chosen))
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise InputError(
+                f"a result of kind {kind} is not complete", got=f"{', '.join(chosen)}: {error!r}", do="measure again"
+            ) from error
+    return Report(title, sections, sources(results))
+
+
+def sources(results: Results) -> Table:
+    """Where every number came from, one row a file."""
+    rows = []
+    for name, r in results.items():
+        how = [str(r[key]) for key in ("precision", "runtime", "enrolment") if key in r]
+        what = ", ".join([str(r.get("generator", {}).get("version", "")), *how]).strip(", ") or "–"
+        data = ", ".join(str(r[key]) for key in ("faces", "split", "pairs", "negatives_from", "files") if r.get(key))
+        digest = str(r.get("faces_sha256", ""))[:12]
+        seed = f"seed {r['seed']}" if "seed" in r else "–"
+        rows.append((name, str(r.get("command", "–")), what, f"{data} {digest}".strip() or "–", seed))
+    note = (
+        "Rates: errors over trials; the interval is the wider of Clopper–Pearson's over pairs and the bootstrap over "
+        "people, 95 %. Thresholds “at FMR” are set on the impostors of the same run. With no error seen, the rule of "
+        "three gives the upper limit."
+    )
+    return Table("Where every number came from", ("result", "command", "what was measured", "data", "seed"), rows, note)
