@@ -159,12 +159,11 @@ class _Writer:
     def write_depthwise(self, layer: Layer, x: str) -> None:
         self._weighted("hv_depthwise", layer, x, (2, 3, 1, 0))
 
-    def write_dense(self, layer: Layer, x: str) -> None:
-        self._weighted("hv_conv", layer, x, (1, 0))
+    write_dense = write_conv
 
     def _weighted(self, kernel: str, layer: Layer, x: str, order: tuple[int, ...]) -> None:
         name = _identifier(layer.name).lower()
-        side_in = self.spec.sides.get(x, self.spec.input_px) if layer.kind != "dense" else 1
+        side_in = self.spec.sides.get(x, self.spec.input_px)
         shape = [side_in, layer.in_channels, self.spec.sides[layer.name], layer.out_channels,
                  layer.kernel, layer.stride, layer.padding]  # fmt: skip
         if self.precision == "int8":

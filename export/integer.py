@@ -77,22 +77,19 @@ class IntegerVerifier:
                 if output_scale(layer) is LEAKY:
                     x = self._table[x.astype(np.int16) + 128]
             outputs[layer.name] = x
-        return x[:, 0]
+        return x[:, 0, 0, 0]
 
     def _weighted(self, q: QuantisedLayer, x: np.ndarray) -> np.ndarray:
         # float64 holds these integer sums exactly (below 2^53), and its matrix product is fast.
         centred = x.astype(np.float64) - q.input.zero
         weight = q.weight.astype(np.float64)
         layer = q.layer
-        if layer.kind == "dense":
-            sums = centred.reshape(len(x), -1) @ weight.T
+        patches = _patches(centred, layer)  # [N, H', W', C, k, k]
+        if layer.kind == "depthwise":
+            sums = np.einsum("nhwckl,ckl->nhwc", patches, weight[:, 0], optimize=True)
         else:
-            patches = _patches(centred, layer)  # [N, H', W', C, k, k]
-            if layer.kind == "depthwise":
-                sums = np.einsum("nhwckl,ckl->nhwc", patches, weight[:, 0], optimize=True)
-            else:
-                flat = patches.reshape(*patches.shape[:3], -1)
-                sums = flat @ weight.reshape(layer.out_channels, -1).T
+            flat = patches.reshape(*patches.shape[:3], -1)
+            sums = flat @ weight.reshape(layer.out_channels, -1).T
         accumulator = sums.astype(np.int64) + q.bias
         return requantise(accumulator, channel_factors(q))
 

@@ -133,7 +133,8 @@ class _Float(_Writer):
         return x
 
     def parameters(self, layer: Layer) -> list[str]:
-        return [self.tensor(n, self.tensors[n]) for n in (f"{layer.name}.weight", f"{layer.name}.bias")]
+        weight, bias = f"{layer.name}.weight", f"{layer.name}.bias"
+        return [self.tensor(weight, _shaped(layer, self.tensors[weight])), self.tensor(bias, self.tensors[bias])]
 
     def finish(self, layer: Layer, x: str) -> str:
         clipped = self.node("Clip", [x, "low", "high"], f"{layer.name}.clip")
@@ -177,7 +178,7 @@ class _Int8(_Writer):
         zero = np.zeros_like(scale, np.int8)
         axis = {"axis": 0} if per_channel else {}
         inputs = [
-            self.tensor(f"{name}.q", q.weight),
+            self.tensor(f"{name}.q", _shaped(layer, q.weight)),
             self.tensor(f"{name}.scale", scale),
             self.tensor(f"{name}.zero", zero),
         ]
@@ -200,6 +201,11 @@ class _Int8(_Writer):
             return x
         alpha = LEAKY_SLOPE * (1 - 4 * ROUND_UP)
         return self.requantised(self.node("LeakyRelu", [x], f"{layer.name}.leaky", alpha=alpha), "leaky")
+
+
+def _shaped(layer: Layer, weight: np.ndarray) -> np.ndarray:
+    """A dense layer's weight as the matrix that Gemm takes, [out, in * side * side]."""
+    return weight.reshape(layer.out_channels, -1) if layer.kind == "dense" else weight
 
 
 def write_onnx(spec: VerifierSpec, theta: np.ndarray, precision: str = "fp32", every_layer: bool = False) -> bytes:

@@ -202,7 +202,10 @@ class _Writer:
         options = schema.FullyConnectedOptionsT()
         options.fusedActivationFunction = _NONE
         output = self.activation("score", (1, 1), LINEAR)
-        return self.operator("FULLY_CONNECTED", [x, *self._parameters(layer, (0, 1), 0)], output, options)
+        weight, bias = self._parameters(layer, (0, 2, 3, 1), 0)
+        row = np.array([layer.out_channels, self.tensors[weight].shape[1:].prod()], np.int32)
+        self.tensors[weight].shape = row  # a row an output: the map's values as they lie in memory
+        return self.operator("FULLY_CONNECTED", [x, weight, bias], output, options)
 
     def model(self, every_layer: bool) -> bytes:
         graph = schema.SubGraphT()

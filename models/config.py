@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import tomllib
 from dataclasses import MISSING, asdict, dataclass, field, fields
@@ -12,7 +13,8 @@ from typing import Any
 
 from models.backbone import BACKBONES
 from models.schedule import Schedule
-from toolkit.errors import UsageError
+from models.spec import DEFAULT_SPEC, VerifierSpec, mobile_spec
+from toolkit.errors import ArtifactError, UsageError
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class TrainConfig:
     faces: tuple[str, ...]  # Parquet files or folders, relative to the data folder
     generator: str = "head"  # "head", "film" or "full"
     backbone: str = "sface"
+    verifier: VerifierSpec = DEFAULT_SPEC  # in TOML a table of what differs from `models.spec.mobile_spec`
     hidden: int = 96  # width of the film and full generators; full's weight file grows by 23 k numbers for each
     seed: int = 1
 
@@ -78,14 +81,24 @@ class TrainConfig:
 _SCHEDULES = ("hard_share", "distillation", "ranking", "cross_entropy", "norm_penalty")
 
 
-def read_config(path: Path) -> TrainConfig:
-    """Read a TOML file. Raises UsageError for an unknown key (naming the nearest) or a wrong type."""
+def read_toml(path: Path) -> dict[str, Any]:
+    """Raises UsageError when there is no such file or it is not TOML."""
     try:
-        data: dict[str, Any] = tomllib.loads(path.read_text())
+        return tomllib.loads(path.read_text())
     except OSError as error:
         raise UsageError(f"no such configuration: {path}", got=error.strerror) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not TOML", got=str(error)) from error
+
+
+def read_config(path: Path) -> TrainConfig:
+    """Read a TOML file. Raises UsageError for an unknown key (naming the nearest) or a wrong type."""
+    return parse_config(read_toml(path), path)
+
+
+def parse_config(data: dict[str, Any], path: Path) -> TrainConfig:
+    """A configuration from what stands in the file at `path`. Raises UsageError as `read_config` does."""
+    data = dict(data)
     known = {f.name: f for f in fields(TrainConfig)}
     for key, value in data.items():
         if key not in known:
@@ -99,6 +112,8 @@ def read_config(path: Path) -> TrainConfig:
 
 
 def _converted(path: Path, key: str, value: Any, default: Any) -> Any:
+    if key == "verifier":
+        return _verifier(path, value)
     if key in _SCHEDULES:
         return Schedule.parse(value, f"{path}: {key}")
     if default is MISSING:
@@ -110,3 +125,15 @@ def _converted(path: Path, key: str, value: Any, default: Any) -> Any:
     if type(value) is not type(default):
         raise UsageError(f"{path}: {key} has the wrong type", got=value, expected=type(default).__name__)
     return value
+
+
+def _verifier(path: Path, table: Any) -> VerifierSpec:
+    """The spec that `mobile_spec` builds from a table of its arguments."""
+    known = inspect.signature(mobile_spec).parameters
+    unknown = sorted(set(table) - set(known)) if isinstance(table, dict) else [table]
+    if unknown:
+        raise UsageError(f"{path}: verifier is not possible", got=unknown, expected=f"some of {', '.join(known)}")
+    try:
+        return mobile_spec(**table)
+    except (ArtifactError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise UsageError(f"{path}: verifier is not possible", got=error) from error

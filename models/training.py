@@ -28,9 +28,9 @@ from models.config import TrainConfig
 from models.faceset import FaceSet
 from models.hypernetwork import HyperNetwork
 from models.losses import Terms, VerificationLoss, same_person
+from models.ranges import fill_ranges
 from models.sampling import KcsSampler
 from models.schedule import one_cycle
-from models.spec import DEFAULT_SPEC
 from models.validate import Validation, fit_score_range, validate
 from models.verifier import to_input, verify_users
 from toolkit.atomic import write_atomically
@@ -62,7 +62,7 @@ class Trainer:
         """`compiled` runs the shared trunk through torch.compile (needs a C++ compiler): a third faster."""
         torch.manual_seed(config.seed)
         self.config, self.train, self.held_out, self.report = config, train, held_out, report
-        self.network = HyperNetwork(DEFAULT_SPEC, train.templates.shape[1], config.generator, config.hidden)  # type: ignore[arg-type]
+        self.network = HyperNetwork(config.verifier, train.templates.shape[1], config.generator, config.hidden)  # type: ignore[arg-type]
         self.network.trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # half as fast again as NCHW, on a CPU
         self.loss = VerificationLoss(config.positive_weight)
         ema = get_ema_multi_avg_fn(config.average)  # type: ignore[no-untyped-call]
@@ -113,9 +113,15 @@ class Trainer:
             self.log.close()
         return self._validated()
 
-    def fit_score_range(self) -> float:
-        """To be called once, after the last step; see `models.validate`."""
-        return fit_score_range(self.averaged, self.held_out, MAX_VALIDATION_USERS)
+    def fit_int8(self) -> dict[str, Any]:
+        """Let the averaged network use the int8 ranges whole. To be called once, after the last step.
+
+        Returns the median factor of each layer that was scaled, and that of all scores.
+        """
+        pixels = torch.from_numpy(self.held_out.pixels).permute(0, 3, 1, 2)
+        factors = fill_ranges(self.averaged, to_input(pixels))
+        score = fit_score_range(self.averaged, self.held_out, MAX_VALIDATION_USERS)
+        return {"range_factors": factors, "score_factor": score}
 
     def _validated(self) -> Validation:
         return validate(self.averaged, self.held_out, MAX_VALIDATION_USERS)

@@ -4,7 +4,7 @@
     Trunk.fold       the same function without normalisation, as a flat vector
     verify_users     f(θ_u) for U people at once, each with their own faces, as one grouped network
 
-Letters: U users, Q faces per user, N faces, C channels, H = W side in pixels, P parameters, F features.
+Letters: U users, Q faces per user, N faces, C channels, H = W side in pixels, P parameters, F values of the last map.
 """
 
 from __future__ import annotations
@@ -52,15 +52,21 @@ class Trunk(nn.Module):
             self.convs[_key(layer)], self.norms[_key(layer)] = conv, norm
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [N, 3, H, W] in the spec's value range to features [N, F] in [-1, 1]."""
+        """x [N, 3, H, W] in the spec's value range to the map [N, C, H', W'] that the last layer reads, in [-1, 1]."""
         outputs: dict[str, Tensor] = {}
         for layer in self.spec.layers[:-1]:
             if layer.kind == "add":
                 x = activate(x + outputs[layer.skip], layer)
             else:
-                x = activate(self.norms[_key(layer)](self.convs[_key(layer)](x)), layer)  # [N, C, H', W']
+                x = activate(self.norm(layer)(self.conv(layer)(x)), layer)  # [N, C, H', W']
             outputs[layer.name] = x
-        return x.flatten(1)  # [N, F]
+        return x  # [N, C, H, W]
+
+    def conv(self, layer: Layer) -> nn.Conv2d:
+        return cast(nn.Conv2d, self.convs[_key(layer)])
+
+    def norm(self, layer: Layer) -> nn.BatchNorm2d:
+        return cast(nn.BatchNorm2d, self.norms[_key(layer)])
 
     def fold(self) -> Tensor:
         """The trunk's part of θ, [P - head], with normalisation (running statistics) folded. Differentiable."""
@@ -68,7 +74,7 @@ class Trunk(nn.Module):
         for layer in self.spec.layers[:-1]:
             if layer.kind == "add":
                 continue
-            conv, norm = cast(nn.Conv2d, self.convs[_key(layer)]), cast(nn.BatchNorm2d, self.norms[_key(layer)])
+            conv, norm = self.conv(layer), self.norm(layer)
             assert norm.running_var is not None
             assert norm.running_mean is not None
             scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)  # [C]
@@ -91,7 +97,7 @@ def verify_users(spec: VerifierSpec, theta: Tensor, x: Tensor, first: int = 0) -
     x = run_layers(spec, theta, x.transpose(0, 1).flatten(1, 2), first, len(spec.layers) - 1)
     features = x.reshape(faces, users, -1)  # [Q, U, F]
     weight, bias = _parameters(spec, theta, spec.head)
-    return torch.einsum("quf,uf->uq", features, weight[:, 0]) + bias  # [U, Q]
+    return torch.einsum("quf,uf->uq", features, weight.flatten(1)) + bias  # [U, Q]
 
 
 def run_layers(spec: VerifierSpec, theta: Tensor, x: Tensor, first: int, end: int) -> Tensor:

@@ -211,6 +211,8 @@ def test_models_are_listed(toolkit: Toolkit) -> None:
         (["verify", "nothing.hvb", "a.jpg"], 4, "is not a bundle"),
         (["run", "nothing.hvb"], 4, "is not a bundle"),
         (["train", "--config", "nothing.toml"], 2, "no such configuration"),
+        (["train"], 2, "train needs one of --config and --ablate"),
+        (["train", "--ablate", "nothing.toml"], 2, "no such configuration"),
         (["eval", "pairs", "--faces", "x.parquet", "--pairs", "p", "--precision", "int4"], 2, "unknown precision"),
         (["eval", "household", "--faces", "x", "--enrol", "1,b"], 2, "not a list of photo counts"),
         (["enroll", "x", "a.jpg", "--generator", "no.onnx"], 3, "no generator at"),

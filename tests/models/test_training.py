@@ -13,9 +13,12 @@ import torch
 
 from models.config import TrainConfig
 from models.faceset import FaceSet
+from models.spec import mobile_spec
 from models.training import Interrupted, Trainer
-from models.validate import held_out_scores
+from models.validate import fit_score_range, held_out_scores
 from toolkit.errors import UsageError
+
+SMALL = mobile_spec(32, 8, ((12, 2), (16, 2)), features=16)  # trains in seconds
 
 # TensorBoard's own import warns about its own use of NumPy and protobuf.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorboard", "ignore::DeprecationWarning:google")
@@ -30,7 +33,7 @@ def _one_thread() -> None:
 def world(people: int, photos: int, seed: int) -> FaceSet:
     """People are smooth random pictures, photos are noisy copies, templates are noisy unit vectors."""
     rng = np.random.default_rng(seed)
-    faces = [cv2.resize(rng.integers(0, 256, (6, 6, 3), np.uint8), (64, 64)) for _ in range(people)]
+    faces = [cv2.resize(rng.integers(0, 256, (6, 6, 3), np.uint8), (SMALL.input_px,) * 2) for _ in range(people)]
     pixels = [np.clip(f + rng.normal(0, 12, f.shape), 0, 255).astype(np.uint8) for f in faces for _ in range(photos)]
     # A template that depends on the picture in a fixed way, as a backbone's would.
     projection = np.random.default_rng(0).standard_normal((6 * 6 * 3, 16))
@@ -43,19 +46,19 @@ def world(people: int, photos: int, seed: int) -> FaceSet:
 
 
 def config(**changes: object) -> TrainConfig:
-    settings = {"batch": 32, "shared_epochs": 2.0, "average": 0.5, "clusters": 4, "hidden": 8, "users": 4,
-                "genuine": 2, "impostors": 4, "shared_rate": 3e-3} | changes  # fmt: skip
+    settings = {"verifier": SMALL, "batch": 32, "shared_epochs": 2.0, "average": 0.5, "clusters": 4, "hidden": 8,
+                "users": 4, "genuine": 2, "impostors": 4, "shared_rate": 3e-3} | changes  # fmt: skip
     return TrainConfig(("made-up",), **settings)  # type: ignore[arg-type]
 
 
 def trainer(folder: Path, **changes: object) -> Trainer:
-    return Trainer(config(**changes), world(16, 8, 1), world(4, 4, 2), folder, lambda *_: None)
+    return Trainer(config(**changes), world(96, 2, 1), world(8, 4, 2), folder, lambda *_: None)
 
 
 @pytest.mark.parametrize("generator", ["head", "film", "full"])
 def test_training_learns(generator: str, tmp_path: Path) -> None:
     steps = 0 if generator == "head" else 6
-    run = trainer(tmp_path, generator=generator, personal_steps=steps, shared_epochs=20.0)
+    run = trainer(tmp_path, generator=generator, personal_steps=steps, shared_epochs=24.0)
     before = run._validated()
     after = run.run(resume=False)
     assert before.eer > 0.3
@@ -66,10 +69,11 @@ def test_training_learns(generator: str, tmp_path: Path) -> None:
 def test_scores_are_stretched_to_the_int8_range_and_nothing_else(tmp_path: Path) -> None:
     run = trainer(tmp_path, shared_epochs=10.0)
     before = run.run(resume=False)
-    assert run.fit_score_range() == 1.0, "no genuine score is above zero after so few steps: left alone"
-    run.averaged.head.bias.data[-1] += 2.0
+    run.averaged.head.bias.data[-1] -= 100.0
+    assert fit_score_range(run.averaged, run.held_out) == 1.0, "no genuine score is above zero: left alone"
+    run.averaged.head.bias.data[-1] += 102.0
     scores = held_out_scores(run.averaged, run.held_out, 0)
-    factor = run.fit_score_range()
+    factor = run.fit_int8()["score_factor"]
     stretched = held_out_scores(run.averaged, run.held_out, 0)
     for old, new in zip(scores, stretched, strict=True):
         np.testing.assert_allclose(new, old * factor, atol=1e-5)

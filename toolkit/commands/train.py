@@ -13,12 +13,17 @@ from toolkit.output import emit, note
 from toolkit.progress import StepLine
 
 if TYPE_CHECKING:
+    from models.ablation import Variant
     from models.config import TrainConfig
     from models.faceset import FaceSet
     from models.training import Trainer
+    from models.validate import Validation
 
 
-Config = Annotated[Path, typer.Option(help="The configuration, a TOML file.", show_default=False)]
+Config = Annotated[Path | None, typer.Option(help="The configuration, a TOML file.", show_default=False)]
+Ablate = Annotated[
+    Path | None, typer.Option(help="Train each variant of an ablation file instead, and compare them in a table.")
+]
 Data = Annotated[
     Path, typer.Option(envvar="HYPERVERIFY_DATA", help="The folder that the configuration's names are in.")
 ]
@@ -31,7 +36,8 @@ Compile = Annotated[
 
 
 def train(
-    config: Config,
+    config: Config = None,
+    ablate: Ablate = None,
     data: Data = Path(),
     out: Out = Path("run"),
     start: Start = None,
@@ -42,9 +48,25 @@ def train(
 ) -> None:
     """Train the hypernetwork. Ctrl-C stops after the step and saves; the same command goes on from there.
 
-    Writes OUT/h.onnx and OUT/h.json, which `toolkit enroll --generator` takes. Needs 'hyperverify[train]'.
+    Writes OUT/h.onnx and OUT/h.json, which `toolkit enroll --generator` takes. With --ablate, OUT/ablation.json and a
+    folder for each variant. Needs 'hyperverify[train]'.
     """
+    if (config is None) == (ablate is None):
+        raise UsageError("train needs one of --config and --ablate", got="both" if config else "neither")
     interrupted = _check_packages(threads)
+    try:
+        if ablate is not None:
+            _ablate(ablate, data, out, fresh, compile_, threads, json)
+        elif config is not None:
+            _train(config, data, out, start, fresh, compile_, threads, json)
+    except interrupted:
+        note(f"stopped; the same command goes on from {out}")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def _train(
+    config: Path, data: Path, out: Path, start: Path | None, fresh: bool, compile_: bool, threads: int, json: bool
+) -> None:
     from models.config import read_config
 
     settings = read_config(config)
@@ -56,13 +78,30 @@ def train(
     elif settings.shared_epochs == 0 and not trainer.checkpoint.is_file():
         raise UsageError("shared_epochs is 0, so there is nothing to start from", do="pass --start CHECKPOINT")
     note(f"{len(faces)} faces to train on, {len(held_out)} held out; run folder {out}")
-    try:
-        validation = trainer.run(resume=not fresh)
-    except interrupted:
-        note(f"stopped; the same command goes on from {trainer.checkpoint}")
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+    validation = trainer.run(resume=not fresh)
     result = _finish(trainer, paths, config.name, vars(validation), out)
     emit(result, json, lambda: f"{out / 'h.onnx'}: held-out EER {validation.eer:.2%}")
+
+
+def _ablate(file: Path, data: Path, out: Path, fresh: bool, compile_: bool, threads: int, json: bool) -> None:
+    from models.ablation import read_ablation, run_ablation, table
+
+    variants = read_ablation(file)
+    loaded: dict[tuple[int, str], tuple[FaceSet, FaceSet]] = {}  # the last variant's faces: most share them
+
+    def train_one(variant: Variant, folder: Path) -> tuple[Validation, int]:
+        settings = variant.config
+        key = (settings.verifier.input_px, settings.backbone)
+        if key not in loaded:
+            loaded.clear()
+            loaded[key] = _load(settings, _paths(settings, data), threads)
+        faces, held_out = loaded[key]
+        note(f"variant {variant.name}: {settings.verifier.params} parameters, run folder {folder}")
+        validation = _trainer(settings, faces, held_out, folder, compile_).run(resume=not fresh)
+        return validation, round(settings.shared_epochs * len(faces))
+
+    results = run_ablation(variants, out, train_one, fresh)
+    emit({"variants": results}, json, lambda: table(results))
 
 
 def _check_packages(threads: int) -> type[Exception]:
@@ -91,10 +130,9 @@ def _load(settings: TrainConfig, paths: list[Path], threads: int) -> tuple[FaceS
     from benchmarks.household import can_enrol
     from models.backbone import load_backbone
     from models.faceset import load_faces, without_lookalikes
-    from models.spec import DEFAULT_SPEC
 
     backbone = load_backbone(settings.backbone, threads=threads)
-    side = DEFAULT_SPEC.input_px
+    side = settings.verifier.input_px
     held_out = load_faces(paths, "val", side, backbone)
     if not can_enrol(held_out, 1):
         raise InputError("the held-out faces cannot set thresholds", expected="two people with two photos in `val`")
@@ -125,7 +163,7 @@ def _finish(trainer: Trainer, paths: list[Path], config: str, validation: dict[s
         "identities": len(set(identity[identity >= 0].tolist())),
         "held_out_faces": len(trainer.held_out),
         "validation": validation,
-        "score_factor": trainer.fit_score_range(),
+        **trainer.fit_int8(),
     }
     write_atomically(out / "h.onnx", write_generator(trainer.averaged), mode=0o644)
     return calibrate(out / "h.onnx", settings.generator, settings.backbone, trainer.network.spec, training, paths)

@@ -1,0 +1,84 @@
+"""Ablation files: read strictly, run once a variant, told in one table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from models.ablation import Variant, read_ablation, run_ablation, table
+from models.spec import DEFAULT_SPEC
+from models.validate import Validation
+from toolkit.errors import UsageError
+
+BASE = 'faces = ["faces"]\nshared_epochs = 30\n'
+TWO = """base = "base.toml"
+common = { shared_epochs = 1 }
+[[variant]]
+name = "default"
+[[variant]]
+name = "pooled"
+about = "one value a feature"
+verifier = { pooled = true }
+"""
+
+
+def written(folder: Path, text: str) -> Path:
+    (folder / "base.toml").write_text(BASE)
+    path = folder / "ablation.toml"
+    path.write_text(text)
+    return path
+
+
+def test_the_committed_ablation_starts_from_the_shipped_configuration() -> None:
+    variants = read_ablation(Path("configs/ablations.toml"))
+    assert variants[-1].config.verifier == DEFAULT_SPEC
+    assert len({v.config.shared_epochs for v in variants}) == 1, "one budget for all"
+    assert all(v.config.verifier.flops <= 5_000_000 for v in variants)
+
+
+def test_variants_share_what_is_common_and_differ_in_their_own(tmp_path: Path) -> None:
+    default, pooled = read_ablation(written(tmp_path, TWO))
+    assert default.config.shared_epochs == pooled.config.shared_epochs == 1.0
+    assert default.config.verifier == DEFAULT_SPEC
+    assert pooled.config.verifier.layers[-2].name == "pool"
+    assert default.config.hash != pooled.config.hash
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("base = 'base.toml'", "is not an ablation"),
+        (TWO + "[typo]", "is not an ablation"),
+        (TWO.replace('"pooled"', '"default"'), "two variants have one name"),
+        (TWO.replace('"pooled"', '"../up"'), "name is not possible"),
+        (TWO.replace("pooled = true", "poled = true"), "verifier is not possible"),
+        (TWO.replace("pooled = true", "blocks = [[16]]"), "verifier is not possible"),
+        (TWO.replace("pooled = true", "blocks = 3"), "verifier is not possible"),
+    ],
+)
+def test_mistakes_in_the_file_are_named(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=message):
+        read_ablation(written(tmp_path, text))
+
+
+def test_a_finished_variant_is_not_trained_again(tmp_path: Path) -> None:
+    variants, trained = read_ablation(written(tmp_path, TWO)), []
+
+    def train(variant: Variant, folder: Path) -> tuple[Validation, int]:
+        trained.append(variant.name)
+        if trained == ["default", "pooled"]:
+            raise KeyboardInterrupt
+        return Validation(0.1, 0.5, 0.25), 1000
+
+    with pytest.raises(KeyboardInterrupt):
+        run_ablation(variants, tmp_path / "out", train)
+    results = run_ablation(variants, tmp_path / "out", train)
+    assert trained == ["default", "pooled", "pooled"]
+    assert (tmp_path / "out" / "ablation.json").is_file()
+    lines = table(results).splitlines()
+    assert lines[3].startswith("| pooled | one value a feature | ")
+    assert "| 10.00% | 0.500 | 0.250 |" in lines[3]
+    assert len({line.count("|") for line in lines}) == 1
+    run_ablation(variants, tmp_path / "out", train, fresh=True)
+    assert len(trained) == 5
