@@ -71,7 +71,59 @@ def check_additions(spec: VerifierSpec) -> None:
 
 def layer_tensors(spec: VerifierSpec, theta: np.ndarray) -> dict[str, np.ndarray]:
     """θ [P] cut into named float32 arrays. Raises ArtifactError (wrong length; NaN or infinity, naming the layer)."""
-    _check_dense(spec)
+    if theta.shape != (spec.params,):
+        raise ArtifactError("the weight vector does not fit the spec", got=theta.shape, expected=f"({spec.params},)")
+    tensors = {s.name: theta[s.offset : s.end].reshape(s.shape).astype(np.float32) for s in spec.slots.values()}
+    for name, tensor in tensors.items():
+        if not np.isfinite(tensor).all():
+            raise ArtifactError(f"the weights of {name} are not finite", do="enrol again or retrain the generator")
+    return tensors
+
+
+def quantise(self, real: np.ndarray) -> np.ndarray:
+        """To int8, rounding half to even, saturating."""
+        q = np.rint(np.asarray(real, np.float64) / self.scale) + self.zero
+        return np.asarray(np.clip(q, -128, 127), np.int8)
+
+    def real(self, q: np.ndarray) -> np.ndarray:
+        return np.asarray((q.astype(np.float32) - self.zero) * np.float32(self.scale), np.float32)
+
+
+LINEAR = Scale(1 / 128, 0)
+LEAKY = Scale((1 + LEAKY_SLOPE) / 255, round(-128 + LEAKY_SLOPE * 255 / (1 + LEAKY_SLOPE)))
+
+
+def output_scale(layer: Layer) -> Scale:
+    return LEAKY if layer.activation == "leaky" else LINEAR
+
+
+@dataclass(frozen=True)
+class QuantisedLayer:
+    """weight int8 of the layer's shape, bias int32 [C], weight_scale float32 [C]; the scale of the layer's input."""
+
+    layer: Layer
+    weight: np.ndarray
+    bias: np.ndarray
+    weight_scale: np.ndarray
+    input: Scale
+
+
+def check_additions(spec: VerifierSpec) -> None:
+    """Integer additions share one scale. Raises ArtifactError naming the layer."""
+    scales: dict[str, Scale] = {}
+    source = LINEAR
+    for layer in spec.layers:
+        if layer.kind == "add" and not (source is scales[layer.skip] is output_scale(layer)):
+            raise ArtifactError(
+                f"layer {layer.name}: integer code adds linear outputs only",
+                got=f"{layer.activation}, of which {layer.skip} is one input",
+                do="give the added layers linear outputs",
+            )
+        scales[layer.name] = source = output_scale(layer)
+
+
+def layer_tensors(spec: VerifierSpec, theta: np.ndarray) -> dict[str, np.ndarray]:
+    """θ [P] cut into named float32 arrays. Raises ArtifactError (wrong length; NaN or infinity, naming the layer)."""
     if theta.shape != (spec.params,):
         raise ArtifactError("the weight vector does not fit the spec", got=theta.shape, expected=f"({spec.params},)")
     tensors = {s.name: theta[s.offset : s.end].reshape(s.shape).astype(np.float32) for s in spec.slots.values()}
