@@ -19,9 +19,10 @@ from benchmarks.report.build import build
 from benchmarks.report.build import read_results as found_results
 from benchmarks.report.markdown import to_markdown
 from benchmarks.report.sections import percent as wide
+from models.ablation import table as ablation_table
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ("README.md", "docs/model-card.md", "docs/enrolment.md", "docs/export.md")
+DOCUMENTS = ("README.md", "docs/model-card.md", "docs/enrolment.md", "docs/export.md", "docs/ablations.md")
 PRECISIONS = ("fp32", "int8")
 SIDES = {"one_sided": "one-sided", "both_sides": "both sides added"}
 AIMS = {"one_sided": 0.93, "both_sides": 0.955}  # accuracy, fp32
@@ -170,7 +171,15 @@ def cross(results: dict[str, Any]) -> str:
     return table(["target", "every layer", "instructions", "flash, bytes", "RAM, bytes", "stack, bytes"], rows)
 
 
-TABLES = {f.__name__: f for f in (cross, pairs, aims, household, kin, groups, latency, thresholds, weights, refinement)}
+def ablation(results: dict[str, Any]) -> str:
+    variants = results["ablation"]["variants"]
+    return f"{ablation_table(variants)}\n\n{variants[0]['faces']:,} faces shown to each."
+
+
+TABLES = {
+    f.__name__: f
+    for f in (ablation, cross, pairs, aims, household, kin, groups, latency, thresholds, weights, refinement)
+}
 
 
 class NotMeasuredError(Exception):
