@@ -17,12 +17,14 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from models.config import TrainConfig, parse_config, read_toml
-from models.validate import Validation
 from toolkit.atomic import write_atomically
 from toolkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from models.validate import Validation
 
 SCHEMA_VERSION = 1
 RESULT = "result.json"
