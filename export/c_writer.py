@@ -130,13 +130,14 @@ class _Writer:
         )
 
     def _constants(self) -> dict[str, object]:
-        convs = [layer for layer in self.spec.layers if layer.kind in ("conv", "dense")]
+        convs = [layer for layer in self.spec.layers if layer.kind == "conv"]
+        windows = [layer for layer in self.spec.layers if layer.kind in ("conv", "depthwise")]
         widest = max(layer.out_channels for layer in self.spec.layers)
         factor = LINEAR.scale / LEAKY.scale * 256
         return {
             "MAX_CHANNELS": widest,
             "MAX_ROW": max(layer.kernel**2 * layer.in_channels for layer in convs),
-            "MAX_TAPS": max(layer.kernel**2 for layer in self.spec.layers),
+            "MAX_TAPS": max(layer.kernel**2 for layer in windows),
             "LEAKY_ZERO": LEAKY.zero,
             "POSITIVE": round(factor),
             "NEGATIVE": round(factor * LEAKY_SLOPE),
@@ -159,7 +160,10 @@ class _Writer:
     def write_depthwise(self, layer: Layer, x: str) -> None:
         self._weighted("hv_depthwise", layer, x, (2, 3, 1, 0))
 
-    write_dense = write_conv
+    def write_dense(self, layer: Layer, x: str) -> None:
+        if layer.out_channels != 1:
+            raise ArtifactError(f"layer {layer.name}: the C writer knows a dense layer with one output only")
+        self._weighted("hv_dense", layer, x, (2, 3, 1, 0))  # [1, in, k, k] to [k, k, in], as the map lies in memory
 
     def _weighted(self, kernel: str, layer: Layer, x: str, order: tuple[int, ...]) -> None:
         name = _identifier(layer.name).lower()

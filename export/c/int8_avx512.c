@@ -169,3 +169,22 @@ static HV_INLINE void hv_depthwise(const hv_layer *l, const int8_t *in, int8_t *
     }
     hv_activate(l, out, l->side_out * l->side_out * l->channels_out);
 }
+
+/* One output of the whole map, whose values and weights lie in the same order. */
+static HV_INLINE void hv_dense(const hv_layer *l, const int8_t *in, int8_t *out) {
+    const int count = l->side_in * l->side_in * l->channels_in;
+    __m512i sum = _mm512_setzero_si512(), weights = _mm512_setzero_si512();
+    hv_scale scale;
+    int i, total;
+    for (i = 0; i < count; i += 64) {
+        const __mmask64 lanes = count - i >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << (count - i)) - 1;
+        const __m512i x = _mm512_xor_si512(_mm512_maskz_loadu_epi8(lanes, in + i), _mm512_set1_epi8(-128));
+        const __m512i weight = _mm512_maskz_loadu_epi8(lanes, l->weight + i);
+        sum = _mm512_dpbusd_epi32(sum, x, weight);
+        weights = _mm512_dpbusd_epi32(weights, _mm512_set1_epi8(1), weight);
+    }
+    total = l->bias[0] + _mm512_reduce_add_epi32(sum) - (128 + l->zero) * _mm512_reduce_add_epi32(weights);
+    hv_scales(l, &scale);
+    hv_store(&scale, _mm512_set1_epi32(total), out);
+    hv_activate(l, out, 1);
+}

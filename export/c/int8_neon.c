@@ -188,3 +188,21 @@ static HV_INLINE void hv_depthwise(const hv_layer *l, const int8_t *in, int8_t *
             }
         }
 }
+
+/* One output of the whole map, whose values and weights lie in the same order. */
+static HV_INLINE void hv_dense(const hv_layer *l, const int8_t *in, int8_t *out) {
+    const int count = l->side_in * l->side_in * l->channels_in, whole = count / 8 * 8;
+    const int16x8_t zero = vdupq_n_s16((int16_t)l->zero);
+    int32x4_t low = vdupq_n_s32(0), high = vdupq_n_s32(0);
+    int32_t sum;
+    int i;
+    for (i = 0; i < whole; i += 8) {
+        const int16x8_t value = vsubq_s16(vmovl_s8(vld1_s8(in + i)), zero), weight = vmovl_s8(vld1_s8(l->weight + i));
+        low = vmlal_s16(low, vget_low_s16(value), vget_low_s16(weight));
+        high = vmlal_s16(high, vget_high_s16(value), vget_high_s16(weight));
+    }
+    sum = l->bias[0] + vaddvq_s32(vaddq_s32(low, high));
+    for (i = whole; i < count; i++) sum += (in[i] - l->zero) * l->weight[i];
+    sum = hv_requantise(sum, l->multiplier[0], l->shift[0]);
+    out[0] = (int8_t)(l->leaky ? hv_leaky(sum) : sum);
+}

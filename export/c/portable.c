@@ -38,3 +38,12 @@ static HV_INLINE void hv_depthwise(const hv_layer *l, const hv_value *in, hv_val
             out += l->channels_out;
         }
 }
+
+/* One output of the whole map, whose values and weights lie in the same order. */
+static HV_INLINE void hv_dense(const hv_layer *l, const hv_value *in, hv_value *out) {
+    const int count = l->side_in * l->side_in * l->channels_in;
+    hv_sum sum = l->bias[0];
+    int i;
+    for (i = 0; i < count; i++) sum += hv_centred(l, in[i]) * l->weight[i];
+    hv_finish(l, &sum, out);
+}
