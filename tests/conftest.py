@@ -27,6 +27,7 @@ def _separate_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or leaves anything in the user's folders."""
     monkeypatch.setenv("HYPERVERIFY_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HYPERVERIFY_MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv("HYPERVERIFY_CONFIG", str(tmp_path / "config"))
 
 
 @pytest.fixture(scope="session")
@@ -57,8 +58,11 @@ class Result:
         return json.loads(self.out)
 
 
+Toolkit = Callable[..., Result]
+
+
 @pytest.fixture
-def toolkit(tmp_path: Path) -> Callable[..., Result]:
+def toolkit(tmp_path: Path) -> Toolkit:
     """Run the real command line in a process of its own, in an empty folder."""
 
     def run(*arguments: object, **environment: str) -> Result:

@@ -20,6 +20,7 @@ from toolkit.commands import (
     evaluate,
     export,
     export_batch,
+    keys,
     model_files,
     parity,
     report,
@@ -56,6 +57,7 @@ for function in (
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(bank.app, name="bank")
 app.add_typer(model_files.app, name="models")
+app.add_typer(keys.app, name="keys")
 
 
 def _version(wanted: bool) -> None:
