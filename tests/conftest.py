@@ -58,11 +58,8 @@ class Result:
         return json.loads(self.out)
 
 
-Toolkit = Callable[..., Result]
-
-
 @pytest.fixture
-def toolkit(tmp_path: Path) -> Toolkit:
+def toolkit(tmp_path: Path) -> Callable[..., Result]:
     """Run the real command line in a process of its own, in an empty folder."""
 
     def run(*arguments: object, **environment: str) -> Result:

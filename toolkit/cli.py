@@ -15,6 +15,8 @@ from toolkit import __version__
 from toolkit.commands import (
     bank,
     bench,
+    deploy,
+    devices,
     doctor,
     enroll,
     evaluate,
@@ -50,6 +52,7 @@ for function in (
     parity.parity,
     bench.bench,
     report.report,
+    deploy.deploy,
     train.train,
     doctor.doctor,
 ):
@@ -58,6 +61,7 @@ app.add_typer(evaluate.app, name="eval")
 app.add_typer(bank.app, name="bank")
 app.add_typer(model_files.app, name="models")
 app.add_typer(keys.app, name="keys")
+app.add_typer(devices.app, name="devices")
 
 
 def _version(wanted: bool) -> None:

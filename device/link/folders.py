@@ -45,6 +45,13 @@ def device_folders() -> DeviceFolders:
     return DeviceFolders(Path(os.environ.get("HYPERVERIFY_DEVICE_ROOT") or "/"))
 
 
+def cache_folder() -> Path:
+    """What can be made again: `HYPERVERIFY_CACHE`, else `hyperverify` in the XDG cache folder."""
+    if custom := os.environ.get("HYPERVERIFY_CACHE"):
+        return Path(custom)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hyperverify"
+
+
 def config_folder() -> Path:
     """The workstation's keys and inventory: `HYPERVERIFY_CONFIG`, else `hyperverify` in the XDG config folder."""
     if custom := os.environ.get("HYPERVERIFY_CONFIG"):

@@ -16,11 +16,12 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from device.link.folders import DeviceFolders
 from device.link.parcel import Header
@@ -30,6 +31,7 @@ from toolkit.errors import ArtifactError, LinkError
 RELEASE = "release.sig"  # signature and signed header, as they stood in the parcel
 STATE = "state.json"
 TEMPORARY = ".new-"
+LOCK_S = 20  # an install whose link was cut still ends; a repeat waits for it
 
 
 @dataclass
@@ -58,10 +60,11 @@ class VersionStore:
     def locked(self) -> Iterator[None]:
         """One change at a time. Raises LinkError when another one is under way."""
         with (self.folders.state / "lock").open("a") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise LinkError("another deploy to this device is under way", do="wait for it and repeat") from error
+            end = time.monotonic() + LOCK_S
+            while not _taken(stream):
+                if time.monotonic() > end:
+                    raise LinkError("another deploy to this device is under way", do="wait for it and repeat")
+                time.sleep(0.1)
             yield
 
     def read_state(self) -> State:
@@ -144,6 +147,14 @@ class VersionStore:
         if os.geteuid() == 0:
             owner = self.folders.state.stat()
             os.chown(path, owner.st_uid, owner.st_gid)
+
+
+def _taken(stream: IO[str]) -> bool:
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def floor_key(device_id: str, name: str) -> str:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import hosts
 
 from device.link.folders import DeviceFolders
 from device.link.identity import Identity, provision
 from device.link.install import Installer
 from device.link.keystore import KeyStore
 from device.link.seal import Release, pack_sealed
+
+Toolkit = Callable[..., Any]  # arguments to how a run of the command line ended
 
 FILES = {"manifest.json": b'{"a":1}\n', "model.bin": bytes(range(200)), "golden.json": b"{}\n"}
 OTHER_FILES = FILES | {"model.bin": bytes(range(1, 201))}
@@ -51,3 +55,15 @@ def new_world(tmp: Path) -> World:
     keys, folders = KeyStore(tmp / "keys"), DeviceFolders(tmp / "device")
     keys.new()
     return World(keys, folders, provision(folders, keys.keyring()), tmp)
+
+
+@dataclass
+class Fleet:
+    """Provisioned devices, and the toolkit of the workstation that provisioned them."""
+
+    network: hosts.Network
+    run: Callable[..., Any]
+
+    @property
+    def hosts(self) -> list[hosts.Host]:
+        return self.network.hosts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
-from conftest import Toolkit
+from link_support import Toolkit
 
 
 def test_new_rotate_revoke_show(toolkit: Toolkit, tmp_path: Path) -> None:
