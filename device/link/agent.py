@@ -22,7 +22,7 @@ from device.link.preflight import examine
 from device.link.store import floor_key
 from device.link.trust import RECEIPT, Keyring, sign
 from toolkit import __version__
-from toolkit.errors import ArtifactError, HyperverifyError, LinkError, UsageError
+from toolkit.errors import ArtifactError, HyperverifyError, InputError, LinkError, UsageError
 
 GREETING = b"HYPERVERIFY-LINK 1\n"
 MAX_LINE_BYTES = 1 << 20
@@ -128,6 +128,16 @@ class Agent:
             raise
         part.unlink()
         return done
+
+    def do_bench(self, name: str, digest: str, runs: int, threads: int) -> dict[str, Any]:
+        """Measure the deployed bundle, if it is the one meant."""
+        from benchmarks.on_device import measure_bundle
+
+        there = next((row for row in self.installer.inventory() if row["name"] == name), None)
+        if there is None or there["digest"] != digest:
+            got = "another release" if there else "no such person"
+            raise InputError(f"this bundle of {name} is not on the device", got=got, do="deploy it first")
+        return measure_bundle(self.installer.store.link(name).resolve(), runs, threads)
 
     def do_rollback(self, name: str) -> dict[str, Any]:
         return self.installer.rollback(name)

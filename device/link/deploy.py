@@ -23,6 +23,7 @@ from toolkit.errors import ArtifactError, HyperverifyError, LinkError, MissingEr
 
 Report = Callable[[str], None]
 AT_ONCE = 20
+BENCH_S = 1800  # of every runtime, on the slowest board
 
 
 @dataclass(frozen=True)
@@ -156,3 +157,12 @@ def remove(host: str, outcome: Outcome, name: str) -> None:
     outcome.people.append(
         {"action": "removed", **receipt, "receipt": answer["receipt"], "signature": answer["signature"]}
     )
+
+
+def bench(host: str, goods: Goods, runs: int, threads: int) -> dict[str, Any]:
+    """Have a device measure a bundle that was deployed to it; as `benchmarks.on_device` returns it."""
+    with SshLink(host) as link:
+        greet(link, Outcome(host), Inventory().find(host), [goods.name])
+        request = {"name": goods.name, "digest": goods.digest, "runs": runs, "threads": threads}
+        result: dict[str, Any] = link.ask("bench", within_s=BENCH_S, **request)
+    return result

@@ -91,10 +91,10 @@ class SshLink(AbstractContextManager["SshLink"]):
         self._lines.close()
         self._errors.close()
 
-    def ask(self, operation: str, **request: Any) -> Any:
+    def ask(self, operation: str, within_s: float = REPLY_S, **request: Any) -> Any:
         """One request, its answer. Raises the device's error as its own class, or LinkError."""
         self._send(json.dumps({"op": operation, **request}).encode() + b"\n")
-        return self._reply()
+        return self._reply(within_s)
 
     def upload(self, sha256: str, data: bytes, progress: Callable[[int], None] = lambda done: None) -> int:
         """Send what the device does not have yet of these bytes; how many that were."""
@@ -117,9 +117,9 @@ class SshLink(AbstractContextManager["SshLink"]):
             raise self._lost() from error
         self.sent_bytes += len(data)
 
-    def _reply(self) -> Any:
+    def _reply(self, within_s: float = REPLY_S) -> Any:
         try:
-            reply = json.loads(self._read_line(REPLY_S))
+            reply = json.loads(self._read_line(within_s))
         except ValueError as error:
             raise LinkError(
                 f"{self.host} answered something else than the device part", do="update it there"

@@ -11,7 +11,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,9 @@ from pathlib import Path
 import pytest
 from hosts import HERE, Host
 from link_support import Fleet
+
+from device.link.folders import DeviceFolders
+from device.link.install import Installer
 
 Releases = tuple[Path, Path]
 EVERY = bool(os.environ.get("HYPERVERIFY_ALL_FAULTS"))
@@ -70,13 +72,6 @@ class Scene:
     def deploy(self, **environment: str) -> int:
         return int(self.fleet.run("deploy", self.new, "--to", "device0", **environment).code)
 
-    def settle(self) -> None:
-        """Until no agent that lost its link is still at work."""
-        for _ in range(100):
-            if subprocess.run(["pgrep", "-f", "-P 1 .* device.link$"], capture_output=True).returncode:
-                return
-            time.sleep(0.1)
-
     def check(self, what: str) -> None:
         """The promise: old or new, whole; and the repeat ends with the new one."""
         assert content(self.host) in (self.before, self.after), f"neither the old nor the new version after {what}"
@@ -86,7 +81,7 @@ class Scene:
         assert not list((self.host.state / "incoming").iterdir()), f"something is left after {what}"
         versions = list((self.host.state / "versions/anna").iterdir())
         assert len(versions) <= 2, f"{[v.name for v in versions]} after {what}"
-        (person,) = self.fleet.run("devices", "--json").json["devices"][0]["people"] if EVERY else ({"health": "ok"},)
+        (person,) = Installer(DeviceFolders(self.host.root)).inventory()
         assert person["health"] == "ok"
 
     def steps(self) -> int:
@@ -99,7 +94,7 @@ class Scene:
 
 
 def numbers(last: int) -> range:
-    return range(1, last + 1) if EVERY else range(last // 8, last + 1, last // 4)
+    return range(1, last + 1) if EVERY else range(last // 3, last, last // 2)
 
 
 @pytest.mark.parametrize("update", [False, True], ids=["first", "update"])
@@ -124,8 +119,8 @@ def test_the_link_or_the_workstation_dies_after_so_many_bytes(
 ) -> None:
     scene = Scene(fleet, releases, tmp_path, True)
     size = len(scene.after)
-    shares = [i / 20 for i in range(21)] if EVERY else [0.0, 0.5, 1.0]
-    cuts = [1, 150, *(int(share * size) + 400 for share in shares)]
+    shares = [i / 20 for i in range(21)] if EVERY else [0.5]
+    cuts = [1, *(int(share * size) + 400 for share in shares)]
     for cut in cuts:
         scene.reset()
         relay = f"{sys.executable} {HERE / 'relay.py'} {mode} {cut} {fleet.network.ssh}"
@@ -165,7 +160,7 @@ def mounted(folder: Path, size: str) -> Iterator[None]:
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-@pytest.mark.parametrize("free_kb", [0, 4, 100, 900, 1400])
+@pytest.mark.parametrize("free_kb", [0, 1400])
 def test_a_card_that_is_really_full(free_kb: int, fleet: Fleet, releases: Releases, tmp_path: Path) -> None:
     with mounted(fleet.hosts[0].state, "40m"):
         assert fleet.run("deploy", releases[0], "--to", "device0").code == 0
