@@ -10,11 +10,12 @@ import os
 import re
 import selectors
 import shlex
+import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from typing import IO, Any
 
 from device.link.agent import GREETING
@@ -57,15 +58,18 @@ class SshLink(AbstractContextManager["SshLink"]):
     def __init__(self, host: str):
         self.host, self.sent_bytes = host, 0
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the link)
+        # A socket, not a pipe: writing to an ssh that died is then an error here, and never a signal that ends us.
+        self._in, theirs = socket.socketpair()
         try:
             self._process = subprocess.Popen(
-                ssh_command(host, START), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors
+                ssh_command(host, START), stdin=theirs.fileno(), stdout=subprocess.PIPE, stderr=self._errors
             )
         except FileNotFoundError as error:
+            self._in.close()
             raise errors.MissingError("ssh is not installed", do="run `sudo apt install openssh-client`") from error
-        assert self._process.stdin is not None
+        finally:
+            theirs.close()
         assert self._process.stdout is not None
-        self._in: IO[bytes] = self._process.stdin
         self._lines = _Lines(self._process.stdout)
 
     def __enter__(self) -> SshLink:
@@ -81,8 +85,7 @@ class SshLink(AbstractContextManager["SshLink"]):
         self.close()
 
     def close(self) -> None:
-        with suppress(OSError):
-            self._in.close()
+        self._in.close()
         try:
             self._process.wait(timeout=2)
         except subprocess.TimeoutExpired:
@@ -111,8 +114,7 @@ class SshLink(AbstractContextManager["SshLink"]):
 
     def _send(self, data: bytes) -> None:
         try:
-            self._in.write(data)
-            self._in.flush()
+            self._in.sendall(data, socket.MSG_NOSIGNAL)
         except OSError as error:
             raise self._lost() from error
         self.sent_bytes += len(data)

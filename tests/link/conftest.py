@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,21 @@ import hosts
 import numpy as np
 import pytest
 from link_support import Fleet, Toolkit
+
+MEMORY = Path("/dev/shm")
+
+
+@pytest.fixture(scope="session")
+def memory() -> Iterator[Path]:
+    """A folder in memory where there is one: thousands of flushes to a disk take minutes and show nothing more."""
+    folder = Path(tempfile.mkdtemp(prefix="hyperverify-test-", dir=MEMORY if MEMORY.is_dir() else None))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def tmp_path(memory: Path) -> Path:
+    return Path(tempfile.mkdtemp(dir=memory))
 
 
 @pytest.fixture(scope="session")
@@ -34,10 +50,10 @@ def releases(tmp_path_factory: pytest.TempPathFactory, detector_bytes: bytes) ->
 
 
 @pytest.fixture(scope="module")
-def network(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[hosts.Network]:
+def network(request: pytest.FixtureRequest, memory: Path) -> Iterator[hosts.Network]:
     if reason := hosts.why_not():
         pytest.skip(reason)
-    made = hosts.Network(tmp_path_factory.mktemp("net"), getattr(request.module, "HOSTS", 1))
+    made = hosts.Network(Path(tempfile.mkdtemp(dir=memory)), getattr(request.module, "HOSTS", 1))
     try:
         yield made
     finally:
