@@ -22,7 +22,7 @@ from device.link.agent import GREETING
 from toolkit import errors
 from toolkit.errors import HyperverifyError, LinkError, UsageError
 
-CONNECT_S = 15
+CONNECT_S = 30
 REPLY_S = 180  # a self-test on the slowest board, with time to spare
 CHUNK_BYTES = 1 << 15
 OPTIONS = ("-T", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT_S}",
