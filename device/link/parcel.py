@@ -122,7 +122,7 @@ def read_parcel(path: Path) -> Parcel:
 def _read(path: Path, stream: IO[bytes]) -> Parcel:
     start = stream.read(len(MAGIC) + 4)
     if start[: len(MAGIC)] != MAGIC or len(start) < len(MAGIC) + 4:
-        raise _refused(path, "it is not a parcel, or of another version", do="make it with `toolkit pack`")
+        raise _refused(path, "it is not a parcel, or of another version", do="give a bundle folder, or a parcel")
     length = int.from_bytes(start[len(MAGIC) :], "big")
     if length > MAX_HEADER_BYTES:
         raise _refused(path, "its header is too long", got=f"{length} bytes", expected=f"at most {MAX_HEADER_BYTES}")
