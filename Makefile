@@ -45,9 +45,10 @@ test: $(VENV)/.development demo/photos
 test-device: $(VENV)/.development
 	sh scripts/test_device.sh $(PYTHON) $(BIN)/python
 
-# Debian: apt install openssh-server iproute2. Each step of a deploy is cut off once in every way.
+# Debian: apt install openssh-server iproute2. Each step of a deploy is cut off once in every way; twenty devices at once;
+# and all packages of a device, from PyPI.
 test-deploy: $(VENV)/.development
-	HYPERVERIFY_ALL_FAULTS=1 $(BIN)/python -m pytest -s tests/link
+	HYPERVERIFY_ALL_FAULTS=1 $(BIN)/python -m pytest -s -m '' tests/link
 
 # The C code on aarch64 and Cortex-M in emulation. Needs the Debian packages that docs/export.md names.
 test-cross: $(VENV)/.workstation

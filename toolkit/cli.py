@@ -29,6 +29,7 @@ from toolkit.commands import (
     run,
     train,
     verify,
+    wheelhouse,
 )
 from toolkit.errors import EXIT_INTERRUPTED, HyperverifyError
 from toolkit.output import SCHEMA_VERSION
@@ -53,6 +54,7 @@ for function in (
     bench.bench,
     report.report,
     deploy.deploy,
+    wheelhouse.wheelhouse,
     train.train,
     doctor.doctor,
 ):

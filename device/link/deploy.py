@@ -40,6 +40,7 @@ class Outcome:
     host: str
     people: list[dict[str, Any]] = field(default_factory=list)
     checks: list[dict[str, str]] = field(default_factory=list)
+    packages: str | None = None  # what was done with the device's packages
     sent_bytes: int = 0
     error: dict[str, Any] | None = None
 
@@ -74,7 +75,7 @@ def deploy(host: str, outcome: Outcome, goods: Sequence[Goods], keys: KeyStore, 
             for one, floor in zip(goods, hello["floors"], strict=True):
                 outcome.people.append(_bring(link, device, hello, one, floor, options, say))
         finally:
-            outcome.sent_bytes = link.sent_bytes
+            outcome.sent_bytes += link.sent_bytes
 
 
 def greet(link: SshLink, outcome: Outcome, device: Device | None, names: Iterable[str], need: int = 0) -> Any:

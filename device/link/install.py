@@ -160,6 +160,16 @@ class Installer:
         self.service.restart()
         self._confirm()
 
+    def test_everybody(self) -> None:
+        """The self-test of every version in use. Raises a HyperverifyError."""
+        for name in self.store.names():
+            self.test(self.store.link(name).resolve())
+
+    def restart_service(self) -> None:
+        """Raises LinkError when it ran and does not any more."""
+        if self.service.active() and (problem := self.service.restart()):
+            raise LinkError(problem, do="read `journalctl -u hyperverify` on the device")
+
     def rollback(self, name: str) -> dict[str, Any]:
         """Back to the version before. Raises InputError (unknown name, nothing to return to)."""
         self._known(name)

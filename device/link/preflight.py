@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import platform
@@ -11,9 +12,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from device.link.folders import DeviceFolders
+from toolkit.errors import MissingError
 
 ARCHITECTURES = ("aarch64", "armv7l", "x86_64")
 SPARE_BYTES = 16 << 20  # left free beside what a deploy needs
+OFFLINE = "`toolkit deploy --wheelhouse FOLDER --to HOST`"
 CLOCK_S = 300  # a device further off than this has no network time
 
 
@@ -29,9 +32,27 @@ class Check(NamedTuple):
 def examine(folders: DeviceFolders, workstation_s: float, need_bytes: int) -> list[dict[str, str]]:
     """All checks, in one round."""
     checks = [_architecture(), _python(), _permissions(folders), _space(folders, need_bytes), _clock(workstation_s),
-              _package("cryptography", "signatures", "pip install 'hyperverify[link]'"),
-              _package("cv2", "pictures", "pip install 'hyperverify[litert]'"), _runtime(), _camera()]  # fmt: skip
+              *packages(), _camera()]  # fmt: skip
     return [check._asdict() for check in checks]
+
+
+def packages() -> list[Check]:
+    return [_package("cryptography", "signatures", "pip install 'hyperverify[link]'"),
+            _package("cv2", "pictures", "pip install 'hyperverify[litert]'"), _runtime()]  # fmt: skip
+
+
+def check_packages() -> None:
+    """Import what `packages` only looks for. Raises MissingError."""
+    from device.runtimes import RUNTIMES, installed_runtimes
+
+    failed = [f"{check.name}: {check.found} ({check.remedy})" for check in packages() if check.status == "failed"]
+    for module in ("cryptography", "cv2", *filter(None, (RUNTIMES[name].module for name in installed_runtimes()))):
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            failed.append(f"{module} cannot be loaded: {error}")
+    if failed:
+        raise MissingError("this environment cannot run verifiers", got="; ".join(failed))
 
 
 def _architecture() -> Check:
@@ -76,7 +97,7 @@ def _clock(workstation_s: float) -> Check:
 
 def _package(module: str, purpose: str, remedy: str) -> Check:
     if importlib.util.find_spec(module) is None:
-        return Check(module, "failed", f"not installed; needed for {purpose}", f"{remedy}, or deploy --wheelhouse")
+        return Check(module, "failed", f"not installed; needed for {purpose}", f"{remedy}, or {OFFLINE}")
     return Check(module, "ok", "installed")
 
 
@@ -85,7 +106,7 @@ def _runtime() -> Check:
 
     packages = [name for name in installed_runtimes() if RUNTIMES[name].module]
     if not packages:
-        return Check("runtime", "failed", "none", f"{RUNTIMES['litert'].remedy}, or deploy --wheelhouse")
+        return Check("runtime", "failed", "none", f"{RUNTIMES['litert'].remedy}, or {OFFLINE}")
     return Check("runtime", "ok", ", ".join(packages))
 
 

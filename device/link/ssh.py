@@ -31,7 +31,7 @@ _HOST = re.compile(r"(?:[A-Za-z0-9_][\w.-]*@)?[A-Za-z0-9_\[][\w.:\]-]*")
 
 # The device's own environment first, then the system's Python; with sudo where the account needs and has it.
 START = """
-p=${HYPERVERIFY_PYTHON:-/opt/hyperverify/venv/bin/python}
+p=${HYPERVERIFY_PYTHON:-${HYPERVERIFY_DEVICE_ROOT:-}/opt/hyperverify/venv/bin/python}
 [ -x "$p" ] || p=python3
 d=${HYPERVERIFY_DEVICE_ROOT:-}/var/lib/hyperverify
 if [ "$(id -u)" != 0 ] && [ ! -w "$d" ] && sudo -n true 2>/dev/null; then exec sudo -n "$p" -P -m device.link; fi
@@ -55,6 +55,15 @@ def ssh_command(host: str, command: str) -> list[str]:
 class SshLink(AbstractContextManager["SshLink"]):
     """An open connection to the agent of one device. Counts what it sends."""
 
+    lacks, remedy = (
+        "hyperverify",
+        "install it: `toolkit wheelhouse`, then `toolkit deploy --wheelhouse FOLDER --to HOST`",
+    )
+
+    def start(self) -> str:
+        """The shell's command that starts what answers."""
+        return START
+
     def __init__(self, host: str):
         self.host, self.sent_bytes = host, 0
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the link)
@@ -62,7 +71,7 @@ class SshLink(AbstractContextManager["SshLink"]):
         self._in, theirs = socket.socketpair()
         try:
             self._process = subprocess.Popen(
-                ssh_command(host, START), stdin=theirs.fileno(), stdout=subprocess.PIPE, stderr=self._errors
+                ssh_command(host, self.start()), stdin=theirs.fileno(), stdout=subprocess.PIPE, stderr=self._errors
             )
         except FileNotFoundError as error:
             self._in.close()
@@ -150,10 +159,7 @@ class SshLink(AbstractContextManager["SshLink"]):
         said = self._errors.read().decode(errors="replace").strip().splitlines()
         last = said[-1] if said else f"ssh ended with {code}"
         if code != 255 and any("No module named" in line or "not found" in line for line in said):
-            return errors.MissingError(
-                f"{self.host} has no hyperverify", got=last,
-                do="give its packages along: `toolkit wheelhouse`, then deploy --wheelhouse FOLDER",
-            )  # fmt: skip
+            return errors.MissingError(f"{self.host} has no {self.lacks}", got=last, do=self.remedy)
         return LinkError(f"the link to {self.host} failed", got=last, do=_remedy(last))
 
 

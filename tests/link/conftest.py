@@ -53,7 +53,8 @@ def releases(tmp_path_factory: pytest.TempPathFactory, detector_bytes: bytes) ->
 def network(request: pytest.FixtureRequest, memory: Path) -> Iterator[hosts.Network]:
     if reason := hosts.why_not():
         pytest.skip(reason)
-    made = hosts.Network(Path(tempfile.mkdtemp(dir=memory)), getattr(request.module, "HOSTS", 1))
+    made = hosts.Network(Path(tempfile.mkdtemp(dir=memory)), getattr(request.module, "HOSTS", 1),
+                         getattr(request.module, "BLANK", False))  # fmt: skip
     try:
         yield made
     finally:

@@ -61,7 +61,8 @@ class Host:
 class Network:
     """A workstation's namespace with a bridge, and one namespace a host; nothing of it is seen outside."""
 
-    def __init__(self, folder: Path, count: int):
+    def __init__(self, folder: Path, count: int, blank: bool = False):
+        self.blank = blank  # devices on which nothing of the project is installed
         self.folder, self.tag = folder, f"hv{os.getpid()}"
         self.workstation = f"{self.tag}w"
         self.namespaces = [self.workstation]
@@ -94,9 +95,11 @@ class Network:
     def start(self, host: Host, address: str) -> None:
         Path("/run/sshd").mkdir(exist_ok=True)
         environment = {
-            "HYPERVERIFY_DEVICE_ROOT": host.root, "HYPERVERIFY_PYTHON": sys.executable, "OMP_NUM_THREADS": 1,
-            "PYTHONPATH": f"{HERE / 'faults'}:{ROOT}", "PATH": f"{host.root}/bin:/usr/bin:/bin",
+            "HYPERVERIFY_DEVICE_ROOT": host.root, "OMP_NUM_THREADS": 1, "PATH": f"{host.root}/bin:/usr/bin:/bin",
+            "HOME": host.root,  # or bash, started by sshd, reads the .bashrc of whoever runs the tests
         }  # fmt: skip
+        if not self.blank:
+            environment |= {"HYPERVERIFY_PYTHON": sys.executable, "PYTHONPATH": f"{HERE / 'faults'}:{ROOT}"}
         lines = [
             f"ListenAddress {address}", f"HostKey {self.folder / 'host'}", "UsePAM no", "StrictModes no",
             f"AuthorizedKeysFile {self.folder / 'user.pub'}", "PermitRootLogin prohibit-password", "MaxStartups 50",

@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
 from link_support import Fleet
 
 HOSTS = 20
 
 
+@pytest.mark.long
 def test_twenty_devices_at_once(fleet: Fleet, releases: tuple[Path, Path]) -> None:
     everywhere = [argument for host in fleet.hosts for argument in ("--to", host.name)]
     broken = fleet.hosts[3]

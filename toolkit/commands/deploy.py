@@ -28,6 +28,10 @@ def deploy(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Look at the devices, say what would be done.")] = False,
     rollback: Annotated[str, typer.Option(metavar="NAME", help="Return to this person's version before.")] = "",
     remove: Annotated[str, typer.Option(metavar="NAME", help="Take this person off, and prove it.")] = "",
+    wheelhouse: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="First install or update the device's packages, offline; see wheelhouse."),
+    ] = None,
     allow_older: Annotated[
         bool, typer.Option("--allow-older", help="Sign an exception: this bundle may replace a newer release.")
     ] = False,
@@ -42,13 +46,15 @@ def deploy(
     repeated. An unchanged bundle is not sent again. Exit code 0: done on every device; else the code of what went
     wrong, 6 if that differs from device to device.
     """
-    _check_usage(bundles or [], dry_run, rollback, remove)
+    _check_usage(bundles or [], wheelhouse, dry_run, rollback, remove)
     from device.link.deploy import Options, on_hosts
     from device.link.deploy import deploy as deploy_to
     from device.link.deploy import remove as remove_from
     from device.link.deploy import rollback as roll_back_on
     from device.link.package import Goods
+    from device.link.setup import set_up
     from device.link.ssh import check_host
+    from device.link.wheelhouse import read_wheelhouse
 
     hosts = [check_host(host) for host in dict.fromkeys(to)]
     if rollback:
@@ -56,20 +62,27 @@ def deploy(
     elif remove:
         outcomes = on_hosts(hosts, lambda host, outcome: remove_from(host, outcome, remove))
     else:
+        house = read_wheelhouse(wheelhouse) if wheelhouse else None
         keys, options = open_keys(), Options(dry_run, plain, allow_older)
         goods = [Goods(path, keys) for path in bundles or []]
         _prepare(goods, keys, plain)
-        outcomes = on_hosts(hosts, lambda host, outcome: deploy_to(host, outcome, goods, keys, options, note))
+
+        def bring(host: str, outcome: Outcome) -> None:
+            ready = house is None or set_up(host, outcome, house, dry_run, note)
+            if goods and ready:
+                deploy_to(host, outcome, goods, keys, options, note)
+
+        outcomes = on_hosts(hosts, bring)
     finish(outcomes, json)
 
 
-def _check_usage(bundles: list[Path], dry_run: bool, rollback: str, remove: str) -> None:
+def _check_usage(bundles: list[Path], wheelhouse: Path | None, dry_run: bool, rollback: str, remove: str) -> None:
     from export.manifest import check_name
 
-    if sum(map(bool, (bundles, rollback, remove))) != 1:
-        raise UsageError("give bundles, or --rollback NAME, or --remove NAME")
-    if dry_run and not bundles:
-        raise UsageError("--dry-run is for bundles")
+    if sum(map(bool, (bundles or wheelhouse, rollback, remove))) != 1:
+        raise UsageError("give bundles or --wheelhouse FOLDER, or --rollback NAME, or --remove NAME")
+    if dry_run and (rollback or remove):
+        raise UsageError("--dry-run is for bundles and wheelhouses")
     for name in filter(None, (rollback, remove)):
         check_name(name)
 
@@ -81,7 +94,7 @@ def _prepare(goods: list[Any], keys: Any, plain: bool) -> None:
         raise UsageError("two of these bundles are of one person", got=", ".join(sorted(names)))
     for one in goods:
         _ = one.digest
-    if not plain and not all(one.ready for one in goods):
+    if not plain and goods and not all(one.ready for one in goods):
         keys.active()
 
 
@@ -98,6 +111,8 @@ def finish(outcomes: list[Outcome], json: bool, human: Callable[[list[Outcome]],
 def _human(outcomes: list[Outcome]) -> str:
     rows = []
     for outcome in outcomes:
+        if outcome.packages:
+            rows.append((outcome.host, "", f"packages {outcome.packages}", ""))
         for person in outcome.people:
             rows.append((outcome.host, person["name"], person["action"], str(person.get("version", ""))))
         if outcome.error:
