@@ -8,6 +8,7 @@ import shutil
 import stat
 from pathlib import Path
 
+import pytest
 from link_support import Fleet
 
 from device.open import open_pipeline
@@ -51,6 +52,7 @@ def test_only_what_changed_is_sent(fleet: Fleet, releases: Releases) -> None:
     assert changed["sent_bytes"] <= size + 8192
 
 
+@pytest.mark.long
 def test_dry_run_changes_nothing(fleet: Fleet, releases: Releases) -> None:
     done = fleet.run("deploy", releases[0], "--to", "device0", "--dry-run")
     assert done.code == 0, done.err
@@ -58,6 +60,7 @@ def test_dry_run_changes_nothing(fleet: Fleet, releases: Releases) -> None:
     assert not list((fleet.hosts[0].state / "bundles").iterdir())
 
 
+@pytest.mark.long
 def test_rollback_goes_back_and_forth(fleet: Fleet, releases: Releases) -> None:
     nothing = fleet.run("deploy", "--rollback", "anna", "--to", "device0")
     assert nothing.code == 4
@@ -70,6 +73,7 @@ def test_rollback_goes_back_and_forth(fleet: Fleet, releases: Releases) -> None:
     assert model(fleet) == new
 
 
+@pytest.mark.long
 def test_an_older_release_needs_a_signed_exception(fleet: Fleet, releases: Releases) -> None:
     for release in releases:
         fleet.run("deploy", release, "--to", "device0")
@@ -126,6 +130,7 @@ esac
 """
 
 
+@pytest.mark.long
 def test_a_service_that_fails_with_the_new_version_gets_the_old_one_back(fleet: Fleet, releases: Releases) -> None:
     root = fleet.hosts[0].root
     program = root / "bin" / "systemctl"
@@ -143,6 +148,7 @@ def test_a_service_that_fails_with_the_new_version_gets_the_old_one_back(fleet: 
     assert fleet.run("deploy", releases[1], "--to", "device0").code == 0
 
 
+@pytest.mark.long
 def test_key_rotation_and_revocation_reach_devices_with_the_next_deploy(fleet: Fleet, releases: Releases) -> None:
     fleet.run("deploy", releases[0], "--to", "device0")
     old = fleet.run("keys", "show", "--json").json["keys"][0]["key"]
@@ -153,6 +159,7 @@ def test_key_rotation_and_revocation_reach_devices_with_the_next_deploy(fleet: F
     assert trust["keyring"]["revoked"] == [old]
 
 
+@pytest.mark.long
 def test_a_device_that_took_anothers_place_is_refused(fleet: Fleet, releases: Releases, tmp_path: Path) -> None:
     shutil.rmtree(fleet.hosts[0].root / "etc")
     unknown = fleet.run("deploy", releases[0], "--to", "device0")
@@ -170,6 +177,7 @@ def test_a_device_that_took_anothers_place_is_refused(fleet: Fleet, releases: Re
     assert "another device" in other.out
 
 
+@pytest.mark.long
 def test_plain_bundles_go_to_development_devices_only(fleet: Fleet, releases: Releases) -> None:
     refused = fleet.run("deploy", releases[0], "--to", "device0", "--plain")
     assert refused.code == 7

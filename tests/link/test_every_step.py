@@ -87,7 +87,9 @@ def content(world: World) -> dict[str, bytes] | None:
 
 
 @pytest.mark.parametrize("kind", ["kill", "ENOSPC", "EROFS"])
-@pytest.mark.parametrize("what", ["first", "update", "rollback", "remove"])
+@pytest.mark.parametrize(
+    "what", ["update", *(pytest.param(what, marks=pytest.mark.long) for what in ("first", "rollback", "remove"))]
+)
 def test_every_step(what: str, kind: str, tmp_path: Path) -> None:
     world = new_world(tmp_path)
     old, new = world.parcel(1, FILES), world.parcel(2, OTHER_FILES)

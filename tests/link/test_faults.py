@@ -2,7 +2,7 @@
 
 The steps are not listed by hand: a first deploy counts every change the device makes to its files, and then each of
 them, in turn, is where the device is killed, where its card is full, or where its card turns read-only; and the link or
-the workstation dies after so many bytes. `make test-deploy` takes every step, the ordinary tests a sample.
+the workstation dies after so many bytes. `make test-deploy` takes every step.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from device.link.install import Installer
 Releases = tuple[Path, Path]
 EVERY = bool(os.environ.get("HYPERVERIFY_ALL_FAULTS"))
 HOSTS = 1
+pytestmark = pytest.mark.long  # test_every_step.py is the core of it that every run of the tests takes
 
 
 def content(host: Host) -> bytes | None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from link_support import Fleet
 
 
+@pytest.mark.long
 def test_a_device_measures_what_was_deployed_to_it(fleet: Fleet, releases: tuple[Path, Path], tmp_path: Path) -> None:
     bundle, raw = releases[0], tmp_path / "baseline.json"
     early = fleet.run("bench", bundle, "--on", "device0", "--runs", 20)

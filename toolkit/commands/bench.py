@@ -50,7 +50,9 @@ def bench(
 
     if peers:
         if on or baseline:
-            raise UsageError("--peers measures here and compares with other networks", do="leave out --on and --baseline")
+            raise UsageError(
+                "--peers measures here and compares with other networks", do="leave out --on and --baseline"
+            )
         from toolkit.commands.peers import bench_peers
 
         bench_peers(open_bundle(bundle), runs, faces, pairs, plot, json)
