@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help setup demo test test-device test-cross results lint format clean
+.PHONY: help setup demo test test-device test-cross test-deploy results lint format clean
 
 help:
 	@echo "make demo         enrol, export, verify, run and bench on sample photos"
 	@echo "make test         set everything up and run the tests"
 	@echo "make test-device  the device part alone, in an environment without the rest"
+	@echo "make test-deploy  every fault of a deploy, over SSH to network namespaces; root, a long while"
 	@echo "make test-cross   the C code on aarch64 and Cortex-M, emulated (CROSS=--json)"
 	@echo "make results      measure the shipped weights again (DATA=folder), write docs/results.md and the tables"
 	@echo "make setup        the environment for development in $(VENV)"
@@ -43,6 +44,11 @@ test: $(VENV)/.development demo/photos
 # A second environment with tflite-runtime, OpenCV and numpy 1 only: what a small device has.
 test-device: $(VENV)/.development
 	sh scripts/test_device.sh $(PYTHON) $(BIN)/python
+
+# Debian: apt install openssh-server iproute2. Each step of a deploy is cut off once in every way; twenty devices at once;
+# and all packages of a device, from PyPI.
+test-deploy: $(VENV)/.development
+	HYPERVERIFY_ALL_FAULTS=1 $(BIN)/python -m pytest -s -m '' tests/link
 
 # The C code on aarch64 and Cortex-M in emulation. Needs the Debian packages that docs/export.md names.
 test-cross: $(VENV)/.workstation

@@ -27,6 +27,7 @@ def _separate_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or leaves anything in the user's folders."""
     monkeypatch.setenv("HYPERVERIFY_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HYPERVERIFY_MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv("HYPERVERIFY_CONFIG", str(tmp_path / "config"))
 
 
 @pytest.fixture(scope="session")

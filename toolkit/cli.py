@@ -15,17 +15,21 @@ from toolkit import __version__
 from toolkit.commands import (
     bank,
     bench,
+    deploy,
+    devices,
     doctor,
     enroll,
     evaluate,
     export,
     export_batch,
+    keys,
     model_files,
     parity,
     report,
     run,
     train,
     verify,
+    wheelhouse,
 )
 from toolkit.errors import EXIT_INTERRUPTED, HyperverifyError
 from toolkit.output import SCHEMA_VERSION
@@ -49,6 +53,8 @@ for function in (
     parity.parity,
     bench.bench,
     report.report,
+    deploy.deploy,
+    wheelhouse.wheelhouse,
     train.train,
     doctor.doctor,
 ):
@@ -56,6 +62,8 @@ for function in (
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(bank.app, name="bank")
 app.add_typer(model_files.app, name="models")
+app.add_typer(keys.app, name="keys")
+app.add_typer(devices.app, name="devices")
 
 
 def _version(wanted: bool) -> None:

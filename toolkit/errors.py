@@ -6,6 +6,7 @@
     ├── InputError            4   a photo, video or data file cannot be used
     │   └── FaceError         4   ... because of what it shows; carries a machine-readable reason
     ├── GateError             5   a parity, accuracy or regression gate was not met
+    ├── LinkError             6   a device cannot be reached, or did not do what it was asked to
     └── ArtifactError         7   a bundle or model file is refused (hash, signature, schema, spec)
 
 Exit code 10 is a decision ("not this person"), not an error, and 130 means interrupted.
@@ -58,6 +59,10 @@ class FaceError(InputError):
 
 class GateError(HyperverifyError):
     exit_code = 5
+
+
+class LinkError(HyperverifyError):
+    exit_code = 6
 
 
 class ArtifactError(HyperverifyError):

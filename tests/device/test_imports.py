@@ -11,8 +11,8 @@ from pathlib import Path
 import device
 
 ROOT = Path(__file__).parents[2]
-BLOCKED = ("torch", "tensorflow", "onnx", "pyarrow", "scipy", "matplotlib", "faiss")
-MODULES = [f"device.{m.name}" for m in pkgutil.iter_modules(device.__path__)]
+BLOCKED = ("torch", "tensorflow", "onnx", "pyarrow", "scipy", "matplotlib", "faiss", "cryptography")
+MODULES = [m.name for m in pkgutil.walk_packages(device.__path__, "device.") if not m.name.endswith("__main__")]
 
 
 def loaded_after(code: str, blocked: tuple[str, ...] = ()) -> set[str]:

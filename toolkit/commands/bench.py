@@ -9,7 +9,7 @@ import typer
 
 from toolkit.commands.options import Bundle, Json, Threads
 from toolkit.errors import GateError, UsageError
-from toolkit.output import command_line, emit, table
+from toolkit.output import command_line, emit, note, table
 
 if TYPE_CHECKING:
     from benchmarks.latency import Timing
@@ -30,33 +30,50 @@ def bench(
     plot: Annotated[
         Path | None, typer.Option("--plot", help="With --peers: folder for accuracy against latency (PNG).")
     ] = None,
-    raw: Annotated[Path | None, typer.Option(help="Write all raw samples to this JSON file.")] = None,
+    on: Annotated[str, typer.Option("--on", metavar="HOST", help="Measure on this device; deploy to it first.")] = "",
+    raw: Annotated[Path | None, typer.Option(help="Write all raw samples to this JSON file: a baseline.")] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(help="Compare with these raw samples; exit code 5 if a stage is slower.")
+    ] = None,
+    tolerance: Annotated[float, typer.Option(min=0, max=10, help="How much slower nobody minds; 0.1: 10%.")] = 0.1,
     json: Json = False,
 ) -> None:
     """Parameters, MACs and FLOPs (from the spec, and counted again from the ONNX file), file sizes, latency of every
     stage in every installed runtime, peak memory, and the machine.
 
     One multiply-accumulate counts as two FLOPs. SFace embedding a crop in the same run is the yardstick.
+
+    --baseline compares medians by stage: slower is what Mann-Whitney's test and the ratio's 95% interval both say.
     """
+    from benchmarks.compare import read_baseline
     from export.manifest import open_bundle
 
-    opened = open_bundle(bundle)
     if peers:
+        if on or baseline:
+            raise UsageError(
+                "--peers measures here and compares with other networks", do="leave out --on and --baseline"
+            )
         from toolkit.commands.peers import bench_peers
 
-        bench_peers(opened, runs, faces, pairs, plot, json)
+        bench_peers(open_bundle(bundle), runs, faces, pairs, plot, json)
         return
     if faces or pairs or plot:
         raise UsageError("--faces, --pairs and --plot belong to --peers", do="add --peers")
+    opened, before = open_bundle(bundle), read_baseline(baseline) if baseline else None
     result: dict[str, Any] = {
-        "kind": "bench",
-        "command": command_line(),
-        "bundle": bundle.name,
-        **_counts(opened),
-        **_times(opened, runs, threads, raw),
-    }
-    result["peak_memory_bytes"] = _memory(bundle)
+        "kind": "bench", "command": command_line(), "bundle": bundle.name, **_counts(opened)
+    }  # fmt: skip
+    measured = _measure_on(on, bundle, runs, threads) if on else _measure_here(opened, bundle, runs, threads)
+    result |= _summaries(measured, threads)
+    if raw:
+        _save_raw(raw, measured)
+    if before:
+        result["comparison"] = _compare(before, measured, tolerance)
     emit(result, json, lambda: _human(result))
+    slower = [row["stage"] for row in result.get("comparison", []) if row["slower"]]
+    if slower:
+        note(f"slower than {baseline}: {', '.join(slower)}")
+        raise typer.Exit(GateError.exit_code)
 
 
 def _counts(bundle: OpenBundle) -> dict[str, Any]:
@@ -81,26 +98,55 @@ def _counts(bundle: OpenBundle) -> dict[str, Any]:
     return counts | {"counted_from_onnx": {"params": count.params, "macs": count.macs, "flops": 2 * count.macs}}
 
 
-def _times(bundle: OpenBundle, runs: int, threads: int, raw: Path | None) -> dict[str, Any]:
+def _measure_here(opened: OpenBundle, bundle: Path, runs: int, threads: int) -> dict[str, Any]:
+    from benchmarks.conditions import conditions
     from benchmarks.facts import device_facts
     from benchmarks.latency import backbone_latency, stage_latencies
 
-    timings = stage_latencies(bundle, runs, threads)
+    before = conditions()
+    timings = stage_latencies(opened, runs, threads)
     yardstick = _yardstick(backbone_latency, runs)
     if yardstick:
         timings["backbone/sface"] = yardstick
-    latency = {name: timing.summary() for name, timing in timings.items()}
-    result: dict[str, Any] = {"threads": threads, "latency": latency, "device": device_facts()}
-    if yardstick:
+    return {
+        "samples_ms": {name: timing.samples_ms for name, timing in timings.items()},
+        "peak_memory_bytes": _memory(bundle),
+        "device": device_facts(),
+        "conditions": {"before": before, "after": conditions()},
+    }
+
+
+def _measure_on(host: str, bundle: Path, runs: int, threads: int) -> dict[str, Any]:
+    from device.link.deploy import bench as bench_on
+    from device.link.package import Goods
+    from toolkit.commands.keys import open_keys
+
+    return bench_on(host, Goods(bundle, open_keys()), runs, threads)
+
+
+def _summaries(measured: dict[str, Any], threads: int) -> dict[str, Any]:
+    from benchmarks.latency import Timing
+
+    latency = {name: Timing(tuple(samples)).summary() for name, samples in measured["samples_ms"].items()}
+    result = {key: value for key, value in measured.items() if key != "samples_ms"}
+    result |= {"threads": threads, "latency": latency}
+    if "backbone/sface" in latency:
         reference = latency["backbone/sface"]["p50_ms"]
         result["times_faster_than_sface"] = {
             name.removeprefix("verify/"): reference / summary["p50_ms"]
             for name, summary in latency.items()
             if name.startswith("verify/")
         }
-    if raw:
-        _save_raw(raw, timings, result["device"])
     return result
+
+
+def _compare(before: dict[str, Any], measured: dict[str, Any], tolerance: float) -> list[dict[str, Any]]:
+    from benchmarks.compare import compare
+
+    was, now = before["device"].get("processor"), measured["device"]["processor"]
+    if was != now:
+        note(f"the baseline was measured on another machine: {was}, now {now}")
+    return compare(before["samples_ms"], measured["samples_ms"], tolerance)
 
 
 def _yardstick(measure_backbone: Any, runs: int) -> Timing | None:
@@ -112,13 +158,12 @@ def _yardstick(measure_backbone: Any, runs: int) -> Timing | None:
     return timing
 
 
-def _save_raw(path: Path, timings: dict[str, Timing], device: dict[str, Any]) -> None:
+def _save_raw(path: Path, measured: dict[str, Any]) -> None:
     import json
 
     from toolkit.atomic import write_atomically
 
-    samples = {name: timing.samples_ms for name, timing in timings.items()}
-    document = {"schema_version": 1, "samples_ms": samples, "device": device}
+    document = {"schema_version": 1, **{key: measured[key] for key in ("samples_ms", "device", "conditions")}}
     write_atomically(path, json.dumps(document).encode(), mode=0o644)
 
 
@@ -143,4 +188,17 @@ def _human(r: dict[str, Any]) -> str:
         ratio = faster.get(name.removeprefix("verify/"))
         rows.append((name, f"{s['p50_ms']:.3f}", f"{s['p90_ms']:.3f}", f"{s['p99_ms']:.3f}", str(s["runs"]),
                      f"{ratio:.0f}×" if ratio and name.startswith("verify/") else ""))  # fmt: skip
-    return "\n".join(head) + "\n\n" + table(rows, ("stage", "p50 ms", "p90 ms", "p99 ms", "runs", "faster than SFace"))
+    text = "\n".join(head) + "\n\n"
+    text += table(rows, ("stage", "p50 ms", "p90 ms", "p99 ms", "runs", "faster than SFace"))
+    if r.get("comparison"):
+        text += "\n\n" + _human_comparison(r["comparison"])
+    return text
+
+
+def _human_comparison(comparison: list[dict[str, Any]]) -> str:
+    rows = [
+        (row["stage"], f"{row['ratio']:.3f}", f"{row['low']:.3f} to {row['high']:.3f}", f"{row['p']:.2g}",
+         "slower" if row["slower"] else "")
+        for row in comparison
+    ]  # fmt: skip
+    return table(rows, ("stage", "now / baseline", "95% interval", "p", ""))

@@ -1,0 +1,1 @@
+"""From workstation to device: signed and sealed parcels, the device's store of them, and the links that carry them."""
