@@ -15,6 +15,7 @@ from toolkit import __version__
 from toolkit.commands import (
     bank,
     bench,
+    cameras,
     doctor,
     enroll,
     evaluate,
@@ -44,6 +45,7 @@ for function in (
     enroll.enroll,
     verify.verify,
     run.run,
+    cameras.cameras,
     export.export,
     export_batch.export_batch,
     parity.parity,

@@ -309,3 +309,12 @@ def test_a_reader_that_goes_away_ends_the_command_quietly() -> None:
 
 def test_version(toolkit: Toolkit) -> None:
     assert toolkit("--version").out.startswith("hyperverify ")
+
+
+def test_cameras_says_when_there_is_none_and_lists_what_there_is(toolkit: Toolkit) -> None:
+    done = toolkit("cameras", "--json")
+    if list(Path("/dev").glob("video*")):
+        assert done.code in (0, 3)
+    else:
+        assert done.code == 3
+        assert "no camera found; connect one" in done.json["error"]["message"]

@@ -12,7 +12,7 @@ import device
 
 ROOT = Path(__file__).parents[2]
 BLOCKED = ("torch", "tensorflow", "onnx", "pyarrow", "scipy", "matplotlib", "faiss")
-MODULES = [f"device.{m.name}" for m in pkgutil.iter_modules(device.__path__)]
+MODULES = [m.name for m in pkgutil.walk_packages(device.__path__, "device.")]
 
 
 def loaded_after(code: str, blocked: tuple[str, ...] = ()) -> set[str]:

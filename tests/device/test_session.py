@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
@@ -14,10 +13,9 @@ from device.detector import Face
 from device.pipeline import Observation
 from device.runtimes import choose_runtime, installed_runtimes, load_verifier
 from device.session import Session
-from device.source import open_source
 from export.bundle import write_model
 from models.spec import DEFAULT_SPEC
-from toolkit.errors import ArtifactError, InputError, MissingError, UsageError
+from toolkit.errors import ArtifactError, MissingError, UsageError
 
 
 def seen(score: float | None, x: float = 0.0) -> Observation:
@@ -58,38 +56,6 @@ def test_a_pause_starts_over_but_a_short_one_does_not() -> None:
     assert session.add(seen(0.9), 0.9) is not None
     session.add(seen(0.9), 1.0)
     assert session.add(seen(0.9), 3.0) is None
-
-
-def test_a_video_gives_its_frames_in_order_and_time(tmp_path: Path) -> None:
-    path = tmp_path / "v.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 5, (64, 48))
-    for level in (10, 120, 240):
-        writer.write(np.full((48, 64, 3), level, np.uint8))
-    writer.release()
-    with open_source(str(path)) as source:
-        frames = list(source.frames())
-    assert [f.time_s for f in frames] == [0, 0.2, 0.4]
-    assert [round(float(f.rgb.mean()), -1) for f in frames] == [10, 120, 240]
-
-
-def test_a_folder_gives_its_photos_in_order(tmp_path: Path) -> None:
-    for name in ("b.png", "a.jpg", "notes.txt"):
-        (tmp_path / name).write_bytes(bytes(cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1]))
-    with open_source(str(tmp_path)) as source:
-        assert source.single
-        assert [f.name for f in source.frames()] == ["a.jpg", "b.png"]
-
-
-def test_sources_that_cannot_be_used_say_so(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(InputError, match="holds no photos"):
-        open_source(str(tmp_path))
-    (tmp_path / "v.mp4").write_bytes(b"not a video" * 100)
-    with pytest.raises(InputError, match="not a readable video"):
-        open_source(str(tmp_path / "v.mp4"))
-    with pytest.raises(UsageError, match="no such source"):
-        open_source("nowhere")
-    with pytest.raises(MissingError, match="camera 97 cannot be opened"):
-        open_source("97")
 
 
 def test_runtimes_are_chosen_by_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:

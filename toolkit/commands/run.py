@@ -15,7 +15,7 @@ from toolkit.output import emit_line, note
 if TYPE_CHECKING:
     from device.pipeline import Observation, Pipeline
     from device.session import Decision
-    from device.source import Frame, Source
+    from device.sources import Frame, Source
 
 
 SourceName = Annotated[str, typer.Option("--source", "-s", help="Camera index, video file or folder of photos.")]
@@ -43,7 +43,7 @@ def run(
     """
     from device.open import open_pipeline
     from device.session import Session
-    from device.source import open_source
+    from device.sources import open_source
     from export.manifest import open_bundle
 
     opened = open_bundle(bundle)
@@ -69,10 +69,13 @@ def _watch(
 ) -> Iterator[tuple[Frame, Decision]]:
     """Frames that led to a decision. Raises FaceError when the timeout passes without one."""
     from device.quality import ADVICE
+    from device.sources import Outage
 
     since, reason = None, "no_face"
     for frame in source.frames():
         since = frame.time_s if since is None else since
+        if isinstance(frame, Outage):
+            continue
         seen = pipeline.observe(frame.rgb)
         reason = seen.reason or reason
         if live:
