@@ -46,12 +46,14 @@ class OpenCvCapture:
             raise CameraError("busy" if self.is_device else "unreachable")
 
     def read(self) -> tuple[np.ndarray, np.ndarray | None]:
+        import cv2
+
         ok, bgr = self._capture.read()
         if not ok:
             raise CameraError("unplugged" if self.is_device else "unreachable")
         if bgr.ndim != 3:
             raise CameraError("format", f"{bgr.dtype} {bgr.shape}")
-        return np.ascontiguousarray(bgr[:, :, ::-1]), None
+        return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)), None
 
     def close(self) -> None:
         if self._capture is not None:

@@ -42,12 +42,14 @@ class VideoSource(Source):
         self._rate = rate if 0 < rate < 1000 else 25.0  # containers without a rate report 0 or nonsense
 
     def frames(self) -> Iterator[Frame]:
+        import cv2
+
         number = 0
         while not self._stopped:
             ok, bgr = self._capture.read()
             if not ok:
                 break
-            yield Frame(np.ascontiguousarray(bgr[:, :, ::-1]), number / self._rate)
+            yield Frame(np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)), number / self._rate)
             number += 1
         if number == 0 and not self._stopped:
             raise InputError(f"{self._path} holds no frame that can be decoded")

@@ -1,4 +1,4 @@
-"""Fusing frames, and where frames come from."""
+"""Runtimes: chosen, refused, compiled."""
 
 from __future__ import annotations
 
@@ -7,55 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from device.alignment import TEMPLATE
 from device.c_runtime import check_source, compiler
-from device.detector import Face
-from device.pipeline import Observation
 from device.runtimes import choose_runtime, installed_runtimes, load_verifier
-from device.session import Session
 from export.bundle import write_model
 from models.spec import DEFAULT_SPEC
 from toolkit.errors import ArtifactError, MissingError, UsageError
-
-
-def seen(score: float | None, x: float = 0.0) -> Observation:
-    return Observation(score, "" if score is not None else "no_face", Face(x, 0, 100, 100, 0.9, TEMPLATE))
-
-
-def test_a_decision_is_the_mean_of_enough_frames() -> None:
-    session = Session(threshold=0.2, frames=3)
-    assert session.add(seen(0.1), 0.0) is None
-    assert session.add(seen(0.2), 0.1) is None
-    decision = session.add(seen(0.6), 0.2)
-    assert decision is not None
-    assert decision.accepted
-    assert decision.score == pytest.approx(0.3)
-    assert session.add(seen(0.6), 0.3) is None, "a new decision needs new frames"
-
-
-def test_the_threshold_itself_is_accepted_and_less_is_not() -> None:
-    for score, accepted in ((0.25, True), (0.2499, False)):
-        decision = Session(0.25, 1).add(seen(score), 0.0)
-        assert decision is not None
-        assert decision.accepted is accepted
-
-
-def test_scores_of_two_people_are_never_mixed() -> None:
-    session = Session(0.2, 2)
-    session.add(seen(0.9, x=0), 0.0)
-    assert session.add(seen(-0.5, x=300), 0.1) is None, "another place, another person"
-    decision = session.add(seen(-0.5, x=300), 0.2)
-    assert decision is not None
-    assert decision.score == -0.5
-
-
-def test_a_pause_starts_over_but_a_short_one_does_not() -> None:
-    session = Session(0.2, 2)
-    session.add(seen(0.9), 0.0)
-    session.add(seen(None), 0.5)
-    assert session.add(seen(0.9), 0.9) is not None
-    session.add(seen(0.9), 1.0)
-    assert session.add(seen(0.9), 3.0) is None
 
 
 def test_runtimes_are_chosen_by_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
