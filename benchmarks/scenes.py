@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -53,8 +54,8 @@ def portrait_detector(model: bytes) -> FaceDetector:
     return FaceDetector(model, PHOTO_SIDES_PX)
 
 
-def render(subject: Portrait, view: View, rng: np.random.Generator, onto: np.ndarray | None = None) -> np.ndarray:
-    """One frame uint8 RGB [480, 640, 3], with a sensor's noise; on a grey wall, or `onto` another frame."""
+def render(subject: Portrait, view: View, rng: np.random.Generator) -> np.ndarray:
+    """One frame uint8 RGB [480, 640, 3] before a grey wall, with a sensor's noise of 2 steps."""
     import cv2
 
     face = subject.face
@@ -64,13 +65,20 @@ def render(subject: Portrait, view: View, rng: np.random.Generator, onto: np.nda
     middle = np.array([face.x + face.width / 2, face.y + face.height / 2])
     move = np.hstack([matrix, (np.array([view.x_px, view.y_px]) - matrix @ middle)[:, None]])
     source = cv2.GaussianBlur(subject.rgb, (0, 0), 0.4 / zoom) if zoom < 0.7 else subject.rgb  # no aliasing
-    picture = np.asarray(cv2.warpAffine(source, move, (WIDTH_PX, HEIGHT_PX)))
+    frame = cv2.warpAffine(source, move, (WIDTH_PX, HEIGHT_PX), borderValue=(90, 90, 90))
     if view.turn:
-        picture = _turned(picture, view)
-    shown = cv2.warpAffine(np.ones(subject.rgb.shape[:2], np.uint8), move, (WIDTH_PX, HEIGHT_PX))
-    wall = np.full_like(picture, 90) if onto is None else onto
-    frame = np.where(shown[:, :, None] > 0, picture, wall) * view.gain
-    return np.clip(frame + rng.normal(0, 2, frame.shape), 0, 255).astype(np.uint8)
+        frame = _turned(np.asarray(frame), view)
+    if view.gain != 1:
+        frame = cv2.convertScaleAbs(frame, alpha=view.gain)
+    x, y = rng.integers(0, 64, 2)
+    noise = _noise()[y : y + HEIGHT_PX, x : x + WIDTH_PX]
+    return np.asarray(cv2.add(frame, noise, dtype=cv2.CV_8U))
+
+
+@cache
+def _noise() -> np.ndarray:
+    """More than a frame of a sensor's noise; frames take their part of it from different places."""
+    return np.random.default_rng(0).normal(0, 2, (HEIGHT_PX + 64, WIDTH_PX + 64, 3)).round().astype(np.int16)
 
 
 def _turned(picture: np.ndarray, view: View) -> np.ndarray:
@@ -80,7 +88,9 @@ def _turned(picture: np.ndarray, view: View) -> np.ndarray:
     y, x = np.mgrid[0:HEIGHT_PX, 0:WIDTH_PX].astype(np.float32)
     across, along = (x - view.x_px) / view.face_px * 2, (y - view.y_px) / view.face_px * 1.6
     bulge = np.clip(1 - across**2, 0, 1) * np.clip(1 - along**2, 0, 1)
-    return np.asarray(cv2.remap(picture, x - view.turn * view.face_px / 2 * bulge, y, cv2.INTER_LINEAR))
+    return np.asarray(
+        cv2.remap(picture, (x - view.turn * view.face_px / 2 * bulge).astype(np.float32), y, cv2.INTER_LINEAR)
+    )
 
 
 def visit(subject: Portrait, seconds: float, seed: int, *, near_px: float = 170.0, fps: float = FPS) -> Iterator[View]:

@@ -22,7 +22,7 @@ from toolkit.errors import ArtifactError, MissingError, UsageError
 
 LIVE, ASKING, SPOOF = "live", "asking", "spoof"
 PATCH_PX = 96
-GRID_PEAK = 3.4  # natural log; one in a hundred photographs of faces reaches it
+GRID_PEAK = 2.5  # natural log: photographs of faces reach 1.5, drawn screens begin at 3.7
 TURN = 0.16  # yaw in eye distances beyond the resting one; about 15 degrees
 REST = 0.07
 NETWORK_FACES = 2.7  # side of the network's crop in face widths, as Silent-Face networks were trained on
@@ -83,8 +83,13 @@ class Challenge:
         self.state = ASKING
 
     @property
+    def asked(self) -> int:
+        """1: to the person's left, which is the picture's right; −1: to their right; 0: straight on."""
+        return self._turns[0] if self._at_rest and self._turns else 0
+
+    @property
     def words(self) -> str:
-        return WORDS[self._turns[0] if self._at_rest and self._turns else 0]
+        return WORDS[self.asked]
 
     def update(self, face: Face, time_s: float) -> str:
         """One frame's face; LIVE, ASKING or SPOOF."""

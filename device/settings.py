@@ -143,7 +143,7 @@ def parse_settings(data: bytes, origin: str) -> Settings:
     if not problems:
         problems = [*_combinations(settings)]
     if problems:
-        raise UsageError(f"{origin} cannot be used", got="\n  ".join(["", *problems]).rstrip())
+        raise UsageError("\n  ".join([f"{origin} cannot be used:", *problems]))
     return settings
 
 
