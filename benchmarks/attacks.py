@@ -124,7 +124,7 @@ def _moving(aim: Callable[[], float], speed: float) -> Iterator[float]:
 
 def follow_orders(subject: Portrait, rng: np.random.Generator, asked: Callable[[], int]) -> Iterator[np.ndarray]:
     """A person who turns where they are asked to, a quarter of a second late."""
-    for turn in _moving(lambda: 0.55 * asked(), 0.1):
+    for turn in _moving(lambda: 0.9 * asked(), 0.15):
         yield render(subject, replace(NEAR, turn=turn), rng)
 
 
@@ -144,5 +144,5 @@ def replay_turns(subject: Portrait, rng: np.random.Generator, asked: Callable[[]
     """A video of the person who turned to either side and back, in an order of its own."""
     script = [side for _ in range(8) for side in (int(rng.choice([-1, 1])), 0)]
     steps = iter([side for side in script for _ in range(round(0.9 * FPS))])
-    for turn in _moving(lambda: 0.55 * next(steps, 0), 0.1):
+    for turn in _moving(lambda: 0.9 * next(steps, 0), 0.15):
         yield render(subject, replace(NEAR, turn=turn), rng)
