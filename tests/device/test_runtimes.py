@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,8 @@ from device.runtimes import choose_runtime, installed_runtimes, load_verifier
 from export.bundle import write_model
 from models.spec import DEFAULT_SPEC
 from toolkit.errors import ArtifactError, MissingError, UsageError
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_runtimes_are_chosen_by_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,3 +68,17 @@ def test_c_leaves_nothing_behind_and_refuses_other_pictures(
         load_verifier("c", write_model(DEFAULT_SPEC, theta, "c", "int8"), "int8")
     monkeypatch.setenv("CC", "no-such-compiler -O3")
     assert compiler() is None
+
+
+def test_onnx_runtime_neither_keeps_nor_reports_what_it_runs(theta: np.ndarray, tmp_path: Path) -> None:
+    """From 1.29 on it would, hashes of the weights included; it keeps what it sends in the user's cache."""
+    pytest.importorskip("onnxruntime")
+    (tmp_path / "model.onnx").write_bytes(write_model(DEFAULT_SPEC, theta, "onnx", "int8"))
+    code = "from pathlib import Path; from device.runtimes import load_verifier\n"
+    code += "load_verifier('onnxruntime', Path('model.onnx').read_bytes(), 'int8')"
+    switches = ("CI", "ORT_DISABLE_TELEMETRY", "GITHUB_ACTIONS", "TF_BUILD")  # any of these would hide it
+    environment = {name: value for name, value in os.environ.items() if name not in switches}
+    environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"
+    subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, check=True)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["model.onnx"]
