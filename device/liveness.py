@@ -115,7 +115,8 @@ class Challenge:
 class Network:
     """A plug-in anti-spoofing network: float RGB 0..1, NCHW for ONNX or NHWC for TFLite, of its own size.
 
-    Its last output of one value is the probability of an attack; of two or three, a softmax whose second is "live".
+    Its last output of one value is the probability of an attack; of two or three, a softmax or
+    its logits, whose second is "live".
     """
 
     def __init__(self, path: Path, threshold: float):
@@ -141,13 +142,17 @@ class Network:
         x, y = face.x + face.width / 2, face.y + face.height / 2
         matrix = np.array([[scale, 0, self._side / 2 - scale * x], [0, scale, self._side / 2 - scale * y]])
         crop = cv2.warpAffine(rgb, matrix, (self._side, self._side), borderMode=cv2.BORDER_REPLICATE)
-        output = self._run(np.asarray(crop, np.float32)[None] / 255).ravel()
-        attack = (
-            output[0]
-            if len(output) == 1
-            else 1 - np.exp(output[1] - output.max()) / np.exp(output - output.max()).sum()
-        )
-        return bool(attack > self._threshold)
+        return attack_probability(self._run(np.asarray(crop, np.float32)[None] / 255).ravel()) > self._threshold
+
+
+def attack_probability(output: np.ndarray) -> float:
+    """From a network's last output: one probability of an attack, or of two or three classes the second is "live"."""
+    if len(output) == 1:
+        return float(output[0])
+    if output.min() < 0 or abs(output.sum() - 1) > 1e-3:  # logits: the softmax was left to whoever uses it
+        output = np.exp(output - output.max())
+        output = output / output.sum()
+    return float(1 - output[1])
 
 
 def _onnx(model: bytes) -> tuple[Callable[[np.ndarray], np.ndarray], int]:
