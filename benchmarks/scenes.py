@@ -2,11 +2,15 @@
 
 What such video cannot show: a change of expression, light that moves over a face, and parallax, because a photograph
 is flat. `turn` bends the picture over a cylinder for a crude turn of the head.
+
+`python -m benchmarks.scenes OUT.avi PHOTO…` writes such a video: one after the other, everybody comes for three
+seconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -115,3 +119,35 @@ def film(subject: Portrait, seconds: float, seed: int) -> Iterator[np.ndarray]:
     rng = np.random.default_rng(seed)
     for view in visit(subject, seconds, seed):
         yield render(subject, view, rng)
+
+
+def nobody(seconds: float, level: int = 90) -> Iterator[np.ndarray]:
+    """The grey wall alone."""
+    wall = np.full((HEIGHT_PX, WIDTH_PX, 3), level, np.int16)
+    rng = np.random.default_rng(0)
+    for _ in range(round(seconds * FPS)):
+        x, y = rng.integers(0, 64, 2)
+        yield np.clip(wall + _noise()[y : y + HEIGHT_PX, x : x + WIDTH_PX], 0, 255).astype(np.uint8)
+
+
+def write_video(path: Path, frames: Iterable[np.ndarray]) -> Path:
+    import cv2
+
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), FPS, (WIDTH_PX, HEIGHT_PX))
+    for frame in frames:
+        writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+    writer.release()
+    return path
+
+
+def main(out: Path, photos: list[Path]) -> None:
+    from models.files import find_model
+    from models.fold import detector_file
+
+    finder = portrait_detector(detector_file(find_model("yunet")))
+    visits = (film(portrait(photo, finder), 3.0, seed) for seed, photo in enumerate(photos))
+    write_video(out, (frame for visit in visits for frame in (*visit, *nobody(2.0))))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), [Path(photo) for photo in sys.argv[2:]])

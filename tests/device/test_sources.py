@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import subprocess
 import sys
 import threading
@@ -14,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
+from benchmarks import soak
 from device.c_runtime import compiler
 from device.sources import FAULTS, Camera, CameraTiming, Frame, Outage, open_source, v4l2
 from device.sources.base import CameraError
@@ -135,22 +135,12 @@ def test_a_stop_from_elsewhere_ends_the_frames_at_once() -> None:
         assert time.monotonic() - start < 5
 
 
-def test_faults_at_random_are_all_recovered_from() -> None:
-    """A short one of what `benchmarks/soak.py` does with 1,000."""
-    rng = random.Random(5)
-    faults = [(rng.choice([*sorted(FAULTS), "crash", "grey"]), 1.0) for _ in range(60)]
-    steps = [step for fault in faults for step in (("frames", 2.0), fault)]
-    capture = ScriptedCapture(picture, [*steps, ("frames", 10**6)], interval_s=0.0001)
-    told = 0
-    before = threading.active_count()
-    with Camera(capture, FAST, patient=True) as camera:
-        for item in camera.frames():
-            told += isinstance(item, Outage) and item.attempts == 1
-            if isinstance(item, Frame) and capture.faults == len(faults):
-                break
-    assert capture.opened >= len(faults)
-    assert told >= 1
-    assert threading.active_count() <= before + 1
+def test_faults_at_random_are_all_told_and_recovered_from() -> None:
+    found = soak.faults(60)
+    assert found["told"] >= found["injected"] == 60
+    assert found["frames"] > 1
+    assert found["threads_left"] <= 0
+    assert found["files_left"] <= 0
 
 
 def test_devices_that_cannot_be_opened_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

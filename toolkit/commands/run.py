@@ -145,7 +145,7 @@ class Runner:
                 with equipment:
                     self._photos(equipment, source)
             else:
-                self._watch(equipment, source)
+                self.watch(equipment, source)
         if self.stopped or (self.service and source.live):
             return
         if self.once or not self.decisions:
@@ -153,7 +153,8 @@ class Runner:
             raise FaceError("no_decision", f"{where} ended without a decision", do=_advice(self.reason))
         note(f"{camera.source}: {self.decisions} decisions, {self.accepted} accepted")
 
-    def _watch(self, equipment: Equipment, source: Source) -> None:
+    def watch(self, equipment: Equipment, source: Source) -> None:
+        """Frames, until the source ends or a signal comes: what a device does all day."""
         from device.service import Notifier
         from device.watch import Watch
 
