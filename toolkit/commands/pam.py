@@ -17,6 +17,8 @@ Within = Annotated[float, typer.Option("--timeout", min=0.5, max=60, help="Secon
 def pam(config: Config = Path("/etc/hyperverify/device.toml"), timeout: Within = 5.0) -> None:
     """Exit code 0 if the camera shows the user who logs in ($PAM_USER), within the time; any other: not.
 
+    10: somebody else was told apart. 4: nobody usable, or too little evidence either way.
+
     In /etc/pam.d: `auth sufficient pam_exec.so quiet /usr/local/bin/toolkit pam`. The user's bundle has the login's
     name. Only that bundle is opened, and the configured actions are not carried out. Ask for a challenge in [liveness]:
     without one, a good photo may unlock.

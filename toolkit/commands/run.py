@@ -30,7 +30,7 @@ SourceName = Annotated[
     str | None,
     typer.Option("--source", "-s", help="0, /dev/video0, picamera, rtsp://…, a video file or a folder of photos."),
 ]
-Once = Annotated[bool, typer.Option("--once", help="Stop at the first decision; it is the exit code.")]
+Once = Annotated[bool, typer.Option("--once", help="Stop once somebody is accepted or rejected; that is the exit code.")]
 Timeout = Annotated[float, typer.Option(min=0, help="Give up after so many seconds without a decision; 0: never.")]
 PreviewKind = Annotated[str | None, typer.Option("--preview", help="web, window or off.")]
 RuntimeName = Annotated[str | None, typer.Option("--runtime", help="onnxruntime, litert, tflite-runtime, c or auto.")]
@@ -61,8 +61,9 @@ def run(
 ) -> None:
     """Decide over frames: follow each face, check it, score it, and gather evidence until it is enough.
 
-    With --json, one JSON line a decision. With --once, exit code 0 is accepted, 10 rejected, 4 no decision. For files,
-    --timeout counts the video's own time. With --config, the process is a device: it waits for its camera, carries out
+    A visit ends accepted, rejected, or unknown where its evidence suffices for neither, as a stranger's short visit may.
+    With --json, one JSON line a decision. With --once, exit code 0 is accepted, 10 rejected, and 4 that there was no
+    decision: unknown is none, and the next visit is waited for. For files, --timeout counts the video's own time. With --config, the process is a device: it waits for its camera, carries out
     actions, reads its configuration and bundles again on SIGHUP and ends on SIGTERM.
     """
     from device.watch import Equipment
