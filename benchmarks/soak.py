@@ -30,7 +30,7 @@ from device.sources import FAULTS, Camera, CameraTiming, Frame, Outage, Source, 
 from device.sources.scripted import ScriptedCapture, Step
 from device.watch import Equipment, find_bundles
 from toolkit.atomic import write_atomically
-from toolkit.commands.run import Runner
+from toolkit.runner import Runner
 
 WATCHDOG_S = 60.0  # as in device/hyperverify.service
 RELOAD_EVERY_S = 600.0  # of video time

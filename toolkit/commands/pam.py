@@ -27,7 +27,7 @@ def pam(config: Config = Path("/etc/hyperverify/device.toml"), timeout: Within =
 
     from device.settings import read_settings
     from device.watch import find_bundles
-    from toolkit.commands.run import Runner
+    from toolkit.runner import Runner
 
     user = os.environ.get("PAM_USER", "")
     if not user:
