@@ -33,7 +33,7 @@ from toolkit.atomic import write_atomically
 from toolkit.runner import Runner
 
 WATCHDOG_S = 60.0  # as in device/hyperverify.service
-RELOAD_EVERY_S = 600.0  # of video time
+RELOAD_EVERY_S = 60.0  # of video time: what a reload leaves behind must show
 # A camera's own patience, a hundred times less of it.
 HASTY = CameraTiming(open_s=0.2, frame_s=0.05, still_s=0.03, first_retry_s=0.001, last_retry_s=0.002, tick_s=0.001)
 
