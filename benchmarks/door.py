@@ -182,7 +182,7 @@ def cpu_per_frame(bundle: Bundle, subject: scenes.Portrait) -> dict[str, float]:
 
 def main(people: Path, out: Path) -> None:
     detector = detector_file(find_model("yunet"))
-    finder = scenes.portrait_detector(detector)
+    finder, h = scenes.portrait_detector(detector), Generator()
     with tempfile.TemporaryDirectory() as folder:
         bundles, owners, used = enrol_everybody(people, detector, Path(folder))
         visits = film_visits(bundles, owners, used, finder)
@@ -191,7 +191,7 @@ def main(people: Path, out: Path) -> None:
             "schema_version": 1,
             "people": len(bundles),
             "visit_s": VISIT_S,
-            "generator": Generator().info.version,
+            "generator": {"version": h.info.version, "sha256": h.sha256},
             "cpu_per_frame": cpu_per_frame(bundles[0], subjects[0]),
             "frame_correlation": correlation_of_frames(visits, [bundle.name for bundle in bundles]),
             "sequential": {n: outcomes(visits, bundles, rate) for n, rate in OPERATING_POINTS.items()},
