@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help setup demo test test-device test-cross test-deploy results lint format clean
+.PHONY: help setup demo test test-device test-cross test-deploy soak results lint format clean
 
 help:
 	@echo "make demo         enrol, export, verify, run and bench on sample photos"
@@ -12,6 +12,7 @@ help:
 	@echo "make test-device  the device part alone, in an environment without the rest"
 	@echo "make test-deploy  every fault of a deploy, over SSH to network namespaces; root, a long while"
 	@echo "make test-cross   the C code on aarch64 and Cortex-M, emulated (CROSS=--json)"
+	@echo "make soak         hours at a door replayed in ten minutes, then 1,000 camera faults (for the night)"
 	@echo "make results      measure the shipped weights again (DATA=folder), write docs/results.md and the tables"
 	@echo "make setup        the environment for development in $(VENV)"
 	@echo "make lint format clean"
@@ -53,6 +54,14 @@ test-deploy: $(VENV)/.development
 # The C code on aarch64 and Cortex-M in emulation. Needs the Debian packages that docs/export.md names.
 test-cross: $(VENV)/.workstation
 	$(BIN)/python scripts/test_cross.py $(CROSS)
+
+# Memory, open files and watchdog of a device's process, and cameras that fail. SECONDS and FAULTS make it shorter.
+soak: $(VENV)/.development demo/photos
+	mkdir -p demo/soak
+	$(BIN)/toolkit enroll obama demo/photos/obama.jpg demo/photos/obama2.jpg --out demo/soak --replace
+	$(BIN)/python -m benchmarks.scenes demo/soak/day.avi demo/photos/obama3.jpg demo/photos/biden.jpg
+	$(BIN)/python -m benchmarks.soak demo/soak/obama.hvb demo/soak/day.avi demo/soak/soak.json \
+		--seconds $(or $(SECONDS),600) --faults $(or $(FAULTS),1000)
 
 # DATA holds lfw/view2.parquet, lfw/pairs.txt and faces/*.parquet; without it only the documents are written again.
 results: $(VENV)/.development

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from device.alignment import CROP_PX, TEMPLATE, align, shrink
+from device.alignment import CROP_PX, TEMPLATE, align
 from device.detector import CAMERA_SIDES_PX, Face, FaceDetector
 from device.quality import QualityLimits, assess
 from device.runtimes import RUNTIMES, installed_runtimes, open_verifier, precisions
@@ -62,7 +62,7 @@ def stage_latencies(bundle: Bundle, runs: int, threads: int) -> dict[str, Timing
     face = Face(220, 120, 170, 170, 1.0, landmarks)
 
     def aligned() -> np.ndarray:
-        return shrink(align(frame, landmarks), side)
+        return align(frame, landmarks, side)
 
     pixels = aligned()
     found = {
@@ -79,9 +79,9 @@ def stage_latencies(bundle: Bundle, runs: int, threads: int) -> dict[str, Timing
 
                 def whole(v: Any = verifier) -> None:
                     detector.detect(frame)
-                    crop = align(frame, landmarks)
+                    crop = align(frame, landmarks, side)
                     assess(crop, face, limits)
-                    v.score(shrink(crop, side))
+                    v.score(crop)
 
                 found[f"end_to_end/{key}"] = measure(whole, max(20, runs // 10))
     return found

@@ -10,7 +10,7 @@ from pathlib import Path
 def main(path: str, runtime: str) -> None:
     import numpy as np
 
-    from device.alignment import TEMPLATE, align, shrink
+    from device.alignment import TEMPLATE, align
     from device.open import open_pipeline
     from export.manifest import open_bundle
 
@@ -18,7 +18,7 @@ def main(path: str, runtime: str) -> None:
     bundle = open_bundle(Path(path))
     with open_pipeline(bundle, runtime, "int8") as pipeline:
         pipeline.detector.detect(frame)
-        pipeline.verifier.score(shrink(align(frame, TEMPLATE + 100.0), bundle.spec.input_px))
+        pipeline.verifier.score(align(frame, TEMPLATE + 100.0, bundle.spec.input_px))
     print(json.dumps({"peak_bytes": peak_bytes()}))
 
 

@@ -7,10 +7,12 @@ installed, else in OpenCV's own network module, so that a LiteRT-only device nee
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+
+from device.alignment import reduce
 
 STRIDES = (8, 16, 32)
 MIN_SCORE = 0.6  # YuNet's demo asks for 0.9; doors have worse light, and the quality gate follows
@@ -20,6 +22,10 @@ MAX_OVERLAP = 0.3  # intersection over union above which the weaker of two boxes
 # close-ups better in a smaller picture.
 CAMERA_SIDES_PX = (320,)
 PHOTO_SIDES_PX = (640, 320, 160)
+
+# The window in which a face is followed: one that moves by 0.4 of its own size between two frames is still inside.
+WINDOW_FACES = 1.8
+MAX_WINDOW_PX = 160  # larger ones are shrunk; landmarks found at half the scale verify as well
 
 Forward = Callable[[np.ndarray], dict[str, np.ndarray]]
 
@@ -56,24 +62,45 @@ class FaceDetector:
         """Faces in uint8 RGB [H, W, 3], largest first."""
         return next((faces for side in self.long_sides_px if (faces := self._detect_at(rgb, side))), [])
 
+    def detect_scaled(self, small: np.ndarray, shape: tuple[int, ...]) -> list[Face]:
+        """Faces of a picture that was reduced from one of `shape` [H, W, …], in that one's pixels, largest first."""
+        factor = np.array([small.shape[1] / shape[1], small.shape[0] / shape[0]])
+        return sorted(self._find(small, factor), key=lambda face: -face.area)
+
+    def follow(self, rgb: np.ndarray, face: Face) -> Face | None:
+        """The same face a moment later, found in a small window around where it was; None when it is not there."""
+        size = WINDOW_FACES * max(face.width, face.height)
+        factor = max(1, int(np.ceil(size / MAX_WINDOW_PX)))
+        side = int(np.ceil(size / factor / STRIDES[-1])) * STRIDES[-1] * factor
+        middle = np.array([face.x + face.width / 2, face.y + face.height / 2])
+        most = np.array(rgb.shape[1::-1])
+        low = np.clip(np.rint(middle - side / 2), 0, np.maximum(most - side, 0)).astype(int)
+        window = rgb[low[1] : low[1] + side, low[0] : low[0] + side]
+        found = [_moved(other, low) for other in self._find(reduce(window, factor), np.full(2, 1 / factor))]
+        return max(found, key=lambda other: overlap(face, other), default=None)
+
     def _detect_at(self, rgb: np.ndarray, long_side_px: int) -> list[Face]:
         import cv2
 
         height, width = rgb.shape[:2]
         scale = min(1.0, long_side_px / max(height, width))
-        small = rgb
-        if scale < 1:
-            size = (max(1, round(width * scale)), max(1, round(height * scale)))
-            small = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA))
-        # The network wants multiples of its largest stride; black padding at the right and bottom moves nothing.
-        padded = [-(-side // STRIDES[-1]) * STRIDES[-1] for side in small.shape[:2]]
-        canvas = np.zeros((*padded, 3), np.float32)
-        canvas[: small.shape[0], : small.shape[1]] = small[:, :, ::-1]  # BGR 0..255
-        outputs = self._forward(np.ascontiguousarray(canvas.transpose(2, 0, 1)[None]))
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        small = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)) if scale < 1 else rgb
         # Width and height were rounded apart; divide each by what it really became.
-        factor = np.array([small.shape[1] / width, small.shape[0] / height])
-        faces = _decode(outputs, padded[1], factor)
-        return sorted(_suppress(faces), key=lambda face: -face.area)
+        faces = self._find(small, np.array([small.shape[1] / width, small.shape[0] / height]))
+        return sorted(faces, key=lambda face: -face.area)
+
+    def _find(self, rgb: np.ndarray, factor: np.ndarray) -> list[Face]:
+        """Faces of a picture at the network's own scale; coordinates (x, y) are divided by `factor`."""
+        # The network wants multiples of its largest stride; black padding at the right and bottom moves nothing.
+        padded = [-(-side // STRIDES[-1]) * STRIDES[-1] for side in rgb.shape[:2]]
+        canvas = np.zeros((3, *padded), np.float32)
+        canvas[:, : rgb.shape[0], : rgb.shape[1]] = rgb.transpose(2, 0, 1)[::-1]  # BGR 0..255
+        return _suppress(_decode(self._forward(canvas[None]), padded[1], factor))
+
+
+def _moved(face: Face, by: np.ndarray) -> Face:
+    return replace(face, x=face.x + float(by[0]), y=face.y + float(by[1]), landmarks=face.landmarks + by)
 
 
 def _decode(outputs: dict[str, np.ndarray], width: int, factor: np.ndarray) -> list[Face]:

@@ -11,6 +11,8 @@ import numpy as np
 
 from device.open import open_pipeline
 from device.runtimes import installed_runtimes
+from device.settings import Settings
+from device.watch import Equipment, find_bundles
 from export.manifest import open_bundle
 
 folder = Path(sys.argv[1])
@@ -24,6 +26,9 @@ expected, (largest, mean) = np.array(stored["scores"]), stored["tolerance"]
 with open_pipeline(open_bundle(folder / "test.hvb"), "auto", "int8") as pipeline:
     scores = np.rint(np.array([pipeline.verifier.score(face) for face in faces]) * 128)
     assert pipeline.observe(np.full((480, 640, 3), 90, np.uint8)).reason == "no_face"
+with Equipment(Settings(), find_bundles(folder / "test.hvb")) as door:
+    status = door.session.update(door.pipeline.follow(np.full((480, 640, 3), 4, np.uint8)), 0.0)
+    assert (status.state, status.reason) == ("searching", "dark_scene"), status
 with open_pipeline(open_bundle(folder / "test.hvb"), "c", "int8") as pipeline:
     compiled = np.array([pipeline.verifier.score(face) for face in faces]) * 128
 if not np.array_equal(compiled, expected):

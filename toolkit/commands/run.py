@@ -1,115 +1,114 @@
-"""`toolkit run`: watch a camera, a video or a folder, and decide."""
+"""`toolkit run`: watch a camera, a video or a folder, and decide; for a minute at a desk or for a year at a door."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from toolkit.commands.options import Bundle, Json, Point, Precision, RuntimeName, Threads
-from toolkit.errors import EXIT_ACCEPTED, EXIT_REJECTED, FaceError
-from toolkit.output import emit_line, note
+from toolkit.commands.options import Json
+from toolkit.errors import UsageError
+from toolkit.output import emit
+from toolkit.runner import FALSE_ACCEPT, Runner
 
 if TYPE_CHECKING:
-    from device.pipeline import Observation, Pipeline
-    from device.session import Decision
-    from device.source import Frame, Source
+    from device.settings import Settings
+    from export.manifest import Bundle
 
-
-SourceName = Annotated[str, typer.Option("--source", "-s", help="Camera index, video file or folder of photos.")]
-Frames = Annotated[int, typer.Option(min=0, max=100, help="Usable frames a decision; 0: 5, or 1 for photos.")]
-Once = Annotated[bool, typer.Option("--once", help="Stop at the first decision; it is the exit code.")]
+Bundles = Annotated[list[Path] | None, typer.Argument(help="Bundles, or a folder of them.", show_default=False)]
+Config = Annotated[
+    Path | None, typer.Option("--config", "-c", help="A device's configuration; options given here go before it.")
+]
+SourceName = Annotated[
+    str | None,
+    typer.Option("--source", "-s", help="0, /dev/video0, picamera, rtsp://…, a video file or a folder of photos."),
+]
+Once = Annotated[
+    bool, typer.Option("--once", help="Stop once somebody is accepted or rejected; that is the exit code.")
+]
 Timeout = Annotated[float, typer.Option(min=0, help="Give up after so many seconds without a decision; 0: never.")]
+PreviewKind = Annotated[str | None, typer.Option("--preview", help="web, window or off.")]
+RuntimeName = Annotated[str | None, typer.Option("--runtime", help="onnxruntime, litert, tflite-runtime, c or auto.")]
+PrecisionName = Annotated[str | None, typer.Option("--precision", help="int8 or fp32.")]
+Threads = Annotated[int | None, typer.Option(min=1, max=64, help="CPU threads.")]
+Point = Annotated[
+    str | None,
+    typer.Option("--operating-point", help="fmr1e-2, fmr1e-3 or fmr1e-4: the share of strangers' visits that pass."),
+]
+Check = Annotated[bool, typer.Option("--check", help="Check configuration and bundles, and run nothing.")]
 
 
 def run(
-    bundle: Bundle,
-    source: SourceName = "0",
-    frames: Frames = 0,
+    bundles: Bundles = None,
+    config: Config = None,
+    source: SourceName = None,
     once: Once = False,
     timeout: Timeout = 0.0,
-    runtime: RuntimeName = "auto",
-    precision: Precision = "int8",
-    operating_point: Point = "fmr1e-3",
-    threads: Threads = 1,
+    preview: PreviewKind = None,
+    runtime: RuntimeName = None,
+    precision: PrecisionName = None,
+    operating_point: Point = None,
+    threads: Threads = None,
+    check: Check = False,
     json: Json = False,
 ) -> None:
-    """Decide over frames: detect, align, verify, and fuse the scores of several frames into one decision.
+    """Decide over frames: follow each face, check it, score it, and gather evidence until it is enough.
 
-    With --json, one JSON line a decision. With --once, exit code 0 is accepted, 10 rejected, 4 no decision. For files,
-    --timeout counts the video's own time.
+    A visit ends accepted, rejected, or unknown where its evidence suffices for neither, as a stranger's short visit
+    may. With --json, one JSON line a decision. With --once, exit code 0 is accepted, 10 rejected, and 4 that there was
+    no decision: unknown is none, and the next visit is waited for. For files, --timeout counts the video's own time.
+    With --config, the process is a device: it waits for its camera, carries out actions, reads its configuration and
+    bundles again on SIGHUP and ends on SIGTERM.
     """
-    from device.open import open_pipeline
-    from device.session import Session
-    from device.source import open_source
-    from export.manifest import open_bundle
+    from device.watch import Equipment
 
-    opened = open_bundle(bundle)
-    threshold = opened.threshold(operating_point)
-    with open_pipeline(opened, runtime, precision, threads) as pipeline, open_source(source) as frames_in:
-        session = Session(threshold, frames or (1 if frames_in.single else 5))
-        watch = _watch(pipeline, frames_in, session, timeout, live=not json)
-        count = accepted = 0
-        for frame, decision in watch:
-            count, accepted = count + 1, accepted + decision.accepted
-            _tell(opened.name, frame, decision, json)
-            if once:
-                raise typer.Exit(EXIT_ACCEPTED if decision.accepted else EXIT_REJECTED)
-    if once or not count:
-        raise FaceError(
-            "no_decision", f"{source} ended without a decision", do="check the picture with `toolkit verify`"
-        )
-    note(f"{source}: {count} decisions, {accepted} accepted")
+    options = {
+        "camera.source": source, "preview.kind": preview, "verifier.runtime": runtime, "verifier.precision": precision,
+        "verifier.threads": threads, "decision.false_accept": _rate(operating_point),
+    }  # fmt: skip
 
+    def build() -> tuple[Settings, list[Bundle]]:
+        settings = _settings(config, options)
+        return settings, _open(bundles or [Path(settings.users.bundles)], needed=bool(bundles or config))
 
-def _watch(
-    pipeline: Pipeline, source: Source, session: Any, timeout_s: float, live: bool
-) -> Iterator[tuple[Frame, Decision]]:
-    """Frames that led to a decision. Raises FaceError when the timeout passes without one."""
-    from device.quality import ADVICE
-
-    since, reason = None, "no_face"
-    for frame in source.frames():
-        since = frame.time_s if since is None else since
-        seen = pipeline.observe(frame.rgb)
-        reason = seen.reason or reason
-        if live:
-            _live_line(seen, frame, session.threshold)
-        if decision := session.add(seen, frame.time_s):
-            since = frame.time_s
-            yield frame, decision
-        elif timeout_s and not source.single and frame.time_s - since >= timeout_s:
-            raise FaceError("timeout", f"no decision within {timeout_s:g} s", do=ADVICE[reason])
-
-
-def _live_line(seen: Observation, frame: Frame, threshold: float) -> None:
-    """Rewrite one line on a terminal; say nothing elsewhere."""
-    if not sys.stderr.isatty():
+    settings, opened = build()
+    if check:
+        with Equipment(settings, opened):
+            users = [bundle.name for bundle in opened]
+            emit({"users": users}, json, lambda: f"configuration and bundles are in order: {', '.join(users)}")
         return
-    state = seen.reason or f"score {seen.score:+.3f} (threshold {threshold:+.3f})"
-    total = sum(seen.times_ms.values())
-    print(f"\r\033[K{frame.time_s:7.2f} s  {state}  {total:.1f} ms", end="", file=sys.stderr, flush=True)
+    Runner(settings, opened, build, once, timeout, json, service=config is not None).run()
 
 
-def _tell(name: str, frame: Frame, decision: Decision, as_json: bool) -> None:
-    if as_json:
-        where = {"file": frame.name} if frame.name else {}
-        emit_line(
-            {
-                "time_s": round(decision.time_s, 3),
-                **where,
-                "name": name,
-                "decision": "accepted" if decision.accepted else "rejected",
-                "score": round(decision.score, 6),
-                "threshold": decision.threshold,
-                "frames": decision.frames,
-            }
-        )
-        return
-    if sys.stderr.isatty():
-        print("\r\033[K", end="", file=sys.stderr, flush=True)
-    word = "accepted" if decision.accepted else "rejected"
-    where_text = frame.name or f"{decision.time_s:.2f} s"
-    print(f"{where_text}  {name}: {word}  score {decision.score:+.3f} over {decision.frames} frames", flush=True)
+def _rate(operating_point: str | None) -> float | None:
+    if operating_point is None:
+        return None
+    if operating_point not in FALSE_ACCEPT:
+        raise UsageError("unknown operating point", got=operating_point, expected=" or ".join(FALSE_ACCEPT))
+    return FALSE_ACCEPT[operating_point]
+
+
+def _settings(config: Path | None, options: dict[str, Any]) -> Settings:
+    """The file's settings with the command line's in their place. Raises UsageError."""
+    from dataclasses import replace
+
+    from device.settings import CHOICES, Settings, read_settings
+
+    settings = read_settings(config) if config else Settings()
+    for name, value in options.items():
+        if value is None:
+            continue
+        section, key = name.split(".")
+        if name in CHOICES and value not in CHOICES[name]:
+            raise UsageError(f"unknown {key}", got=value, expected=", ".join(CHOICES[name]))
+        settings = replace(settings, **{section: replace(getattr(settings, section), **{key: value})})
+    return settings
+
+
+def _open(paths: list[Path], needed: bool) -> list[Bundle]:
+    from device.watch import find_bundles
+
+    if not needed:
+        raise UsageError("no bundle given", expected="`toolkit run BUNDLE`, or --config FILE")
+    return [bundle for path in paths for bundle in find_bundles(path)]
