@@ -77,18 +77,18 @@ def main(folder: Path) -> None:
     partial = [photos / "obama_partial_face.jpg", photos / "obama_partial_face2.jpg"]
     biden = photos / "biden.jpg"
 
-    print(toolkit("enroll", "obama", str(obama), str(obama2), "--out", str(folder), "--replace"), end="")
+    print(toolkit("enroll", "obama", str(obama2), str(obama3), "--out", str(folder), "--replace"), end="")
     print(toolkit("enroll", "biden", str(biden), "--out", str(folder), "--replace"), end="")
     bundles = {name: folder / f"{name}.hvb" for name in ("obama", "biden")}
     exported = folder / "obama.int8.tflite"
     print(toolkit("export", str(bundles["obama"]), "--format", "tflite-int8", "-o", str(exported)), end="")
 
-    trials = [("obama", [obama3, *partial, biden]), ("biden", [obama, obama2, obama3])]
+    trials = [("obama", [obama, *partial, biden]), ("biden", [obama, obama2, obama3])]
     decisions = [row | {"name": name} for name, files in trials for row in verify(bundles[name], files)]
     wrong = [r for r in decisions if (r["decision"] == "accepted") != Path(r["file"]).name.startswith(r["name"])]
 
     video = folder / "visit.avi"
-    make_video([obama3, biden], video)
+    make_video([obama, biden], video)
     print(toolkit("run", str(bundles["obama"]), "--source", str(video)), end="")
     bench = json.loads(toolkit("bench", str(bundles["obama"]), "--runs", "200", "--json"))
     (folder / "bench.json").write_text(json.dumps(bench, indent=2))

@@ -109,8 +109,8 @@ def bundle(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "toolkit",
         "enroll",
         "obama",
-        str(photos / "obama.jpg"),
         str(photos / "obama2.jpg"),
+        str(photos / "obama3.jpg"),
     ]
     done = subprocess.run(
         command, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True

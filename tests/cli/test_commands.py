@@ -40,7 +40,7 @@ def test_enrolling_twice_gives_the_same_bytes(toolkit: Toolkit, photos: Path, tm
 
 
 def test_verify_accepts_the_person_and_refuses_another(toolkit: Toolkit, bundle: Path, photos: Path) -> None:
-    done = toolkit("verify", bundle, photos / "obama3.jpg", "--json")
+    done = toolkit("verify", bundle, photos / "obama.jpg", "--json")
     assert done.code == 0, done.out
     (row,) = done.json["images"]
     assert row["decision"] == "accepted"
@@ -53,7 +53,7 @@ def test_verify_accepts_the_person_and_refuses_another(toolkit: Toolkit, bundle:
 
 
 def test_verify_says_why_a_photo_is_unusable(toolkit: Toolkit, bundle: Path, photos: Path, tmp_path: Path) -> None:
-    done = toolkit("verify", bundle, grey(tmp_path / "grey.png"), photos / "obama3.jpg", "--json")
+    done = toolkit("verify", bundle, grey(tmp_path / "grey.png"), photos / "obama.jpg", "--json")
     assert done.code == 4
     assert [r["decision"] for r in done.json["images"]] == ["unusable", "accepted"]
     assert done.json["images"][0]["reason"] == "no_face"

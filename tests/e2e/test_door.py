@@ -45,7 +45,7 @@ class Film(Source):
 @pytest.fixture(scope="module")
 def people(photos: Path, detector_bytes: bytes) -> dict[str, scenes.Portrait]:
     finder = scenes.portrait_detector(detector_bytes)
-    return {name: scenes.portrait(photos / f"{name}.jpg", finder) for name in ("obama", "obama3", "biden")}
+    return {name: scenes.portrait(photos / f"{name}.jpg", finder) for name in ("obama", "biden")}
 
 
 def visit(subject: scenes.Portrait, seconds: float, seed: int = 1) -> list[np.ndarray]:
@@ -67,10 +67,10 @@ def states(bundles: Path, items: list[np.ndarray | str], settings: Settings | No
 def test_a_day_at_the_door(bundle: Path, people: dict[str, scenes.Portrait]) -> None:
     """Approach, accept, leave; a stranger, reject; dark; the camera goes and comes back."""
     rng = np.random.default_rng(3)
-    afar = [scenes.render(people["obama3"], scenes.View(40), rng)] * 5
+    afar = [scenes.render(people["obama"], scenes.View(40), rng)] * 5
     day = [
-        *nobody(0.5), *afar, *visit(people["obama3"], 2.0), *nobody(5.0), *visit(people["biden"], 1.5), *nobody(4.0),
-        *nobody(0.5, level=4), *["unplugged"] * 5, *visit(people["obama3"], 2.0, seed=2),
+        *nobody(0.5), *afar, *visit(people["obama"], 2.0), *nobody(5.0), *visit(people["biden"], 1.5), *nobody(4.0),
+        *nobody(0.5, level=4), *["unplugged"] * 5, *visit(people["obama"], 2.0, seed=2),
     ]  # fmt: skip
     gone_through = states(bundle, day)
     order = [step for step in gone_through if step[0] not in ("checking", "hold-still")]
@@ -100,7 +100,7 @@ def two(left: scenes.Portrait, right: scenes.Portrait, seconds: float) -> list[n
 def test_two_people_are_kept_apart(bundle: Path, people: dict[str, scenes.Portrait]) -> None:
     from dataclasses import replace
 
-    scene = two(people["biden"], people["obama3"], 1.0)
+    scene = two(people["biden"], people["obama"], 1.0)
     alone = states(bundle, scene)
     assert "accepted" not in {state for state, _ in alone}, "only the largest face counts"
     everybody = Settings()
@@ -112,10 +112,10 @@ def test_screens_and_flat_pictures_do_not_open(bundle: Path, people: dict[str, s
     from dataclasses import replace
 
     rng = np.random.default_rng(1)
-    replayed = [attacks.screen(people["obama3"], attacks.NEAR, rng) for _ in range(20)]
+    replayed = [attacks.screen(people["obama"], attacks.NEAR, rng) for _ in range(20)]
     assert "accepted" not in {state for state, _ in states(bundle, replayed)}
     asked = replace(Settings(), liveness=LivenessSettings(challenge="turn", within_s=3.0))
-    still = [scenes.render(people["obama3"], attacks.NEAR, rng) for _ in range(70)]
+    still = [scenes.render(people["obama"], attacks.NEAR, rng) for _ in range(70)]
     gone_through = states(bundle, still, asked)
     assert ("rejected", "spoof") in gone_through
     assert "accepted" not in {state for state, _ in gone_through}
@@ -130,7 +130,7 @@ def test_a_person_who_turns_as_asked_is_let_in(bundle: Path, people: dict[str, s
     with Equipment(settings, find_bundles(bundle)) as door:
         for number in range(200):
             turn += float(np.clip(0.9 * asked - turn, -0.15, 0.15))
-            frame = scenes.render(people["obama3"], scenes.View(190.0, turn=turn), rng)
+            frame = scenes.render(people["obama"], scenes.View(190.0, turn=turn), rng)
             status = door.session.update(door.pipeline.follow(frame), number / FPS, frame)
             asked = words.get(status.advice, 0)
             if status.state in (State.ACCEPTED, State.REJECTED):
@@ -196,7 +196,7 @@ def test_nothing_with_pixels_is_written(bundle: Path, people: dict[str, scenes.P
 
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed")
-    video = scenes.write_video(tmp_path / "v.avi", visit(people["obama3"], 1.0))
+    video = scenes.write_video(tmp_path / "v.avi", visit(people["obama"], 1.0))
     config = configure(tmp_path, bundle, str(video), '[preview]\nkind = "web"\nport = 0\n')
     trace = tmp_path / "trace"
     command = ["strace", "-f", "-qq", "-e", "trace=open,openat,creat,memfd_create", "-o", trace]
@@ -213,7 +213,7 @@ def test_nothing_with_pixels_is_written(bundle: Path, people: dict[str, scenes.P
 
 def test_seconds_of_a_long_day(bundle: Path, people: dict[str, scenes.Portrait], tmp_path: Path) -> None:
     """What `make soak` does for ten minutes: nothing is left open, everybody is decided on, the watchdog is fed."""
-    video = scenes.write_video(tmp_path / "v.avi", [*visit(people["obama3"], 2.0), *nobody(1.0)])
+    video = scenes.write_video(tmp_path / "v.avi", [*visit(people["obama"], 2.0), *nobody(1.0)])
     command = [sys.executable, "-m", "benchmarks.soak", bundle, video, tmp_path / "soak.json", "--seconds", "8"]
     done = subprocess.run(
         [*command, "--faults", "10"], env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
