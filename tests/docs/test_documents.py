@@ -15,7 +15,9 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/model-card.md", "docs/enrolment.md", "docs/export.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", *(f"docs/{name}.md" for name in ("model-card", "enrolment", "export", "ablations", "device"))]
+)
 def test_tables_are_those_of_the_results(page: str) -> None:
     code = (
         "import tables, sys, pathlib;"
