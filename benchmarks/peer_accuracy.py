@@ -10,7 +10,8 @@ from benchmarks.enrolling import Generated
 from benchmarks.metrics import fold_accuracy
 from benchmarks.pairs import score_pairs
 from benchmarks.peer_latency import mobilefacenet
-from benchmarks.protocols import Pairs, read_pairs
+from benchmarks.peers import cosines
+from benchmarks.protocols import read_pairs
 from benchmarks.scoring import FileScorer
 from models.backbone import load_backbone, unit
 from models.facedata import FaceFile, read_faces, templates_of
@@ -34,9 +35,10 @@ def peer_accuracy(faces: Path, pairs: Path, threads: int) -> dict[str, float]:
     found = {}
     for name in ("sface", "dlib", "mobilefacenet"):
         try:
-            found[name] = _cosine_accuracy(_templates(name, source, threads), protocol)
+            scores = cosines(_templates(name, source, threads), protocol)
         except MissingError:
             continue
+        found[name] = fold_accuracy(scores, protocol.same, protocol.fold)[0]
     for precision in ("fp32", "int8"):
         scores = score_pairs(loaded, protocol, Generated(h), FileScorer(h.info.spec, precision, "litert")).forward
         found[f"f {precision}"] = fold_accuracy(scores, protocol.same, protocol.fold)[0]
@@ -51,8 +53,3 @@ def _templates(name: str, source: FaceFile, threads: int) -> np.ndarray:
     crops = np.concatenate([crops, crops[-1:]]) if len(crops) % 2 else crops  # its batch is two
     rows = [embed(crops[i : i + 2]) for i in track(range(0, len(crops), 2), "MobileFaceNet", len(crops) // 2)]
     return unit(np.concatenate(rows))[: len(source)]
-
-
-def _cosine_accuracy(templates: np.ndarray, protocol: Pairs) -> float:
-    cosines = (templates[protocol.first] * templates[protocol.second]).sum(1).astype(np.float64)
-    return fold_accuracy(cosines, protocol.same, protocol.fold)[0]

@@ -41,15 +41,16 @@ def evaluate_peers(
     for name in peers:
         cost = _cost(name)
         cost["people_from_which_one_search_is_cheaper"] = _break_even(cost["macs"], spec.macs)
-        summary = summarise(_cosines(path, pairs, name, threads), pairs, faces.identity)
+        templates = templates_of(read_faces(path), load_backbone(name, threads=threads))
+        summary = summarise(cosines(templates, pairs), pairs, faces.identity)
         result[f"{name}, cosine"] = cost | summary
     return result
 
 
-def _cosines(path: Path, pairs: Pairs, name: str, threads: int) -> np.ndarray:
-    """Cosine of each pair's two embeddings, float64 [N]."""
-    templates = templates_of(read_faces(path), load_backbone(name, threads=threads)).astype(np.float64)
-    return np.asarray((templates[pairs.first] * templates[pairs.second]).sum(1))
+def cosines(templates: np.ndarray, pairs: Pairs) -> np.ndarray:
+    """Cosine of each pair's two unit templates, of [N, D]: float64 [pairs]."""
+    wide = templates.astype(np.float64)
+    return np.asarray((wide[pairs.first] * wide[pairs.second]).sum(1))
 
 
 def _cost(name: str) -> dict[str, int]:

@@ -33,19 +33,17 @@ class Preview(AbstractContextManager["Preview"]):
     """Serves the newest moment. Raises UsageError when it cannot listen there."""
 
     def __init__(self, address: str, port: int, token: str = ""):
-        self._token = token
         self._changed = threading.Condition()
         self._moment: Moment | None = None
         self._number = 0
         self._fps = 0.0
         self._last_s = time.monotonic()
         try:
-            self._server = ThreadingHTTPServer((address, port), self._handler())
+            self._server = _Server((address, port), self, token)
         except OSError as error:
             raise UsageError(
                 f"the preview cannot listen on {address}:{port}", got=error.strerror, do="choose another port"
             ) from error
-        self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, daemon=True, name="preview").start()
 
     @property
@@ -74,66 +72,75 @@ class Preview(AbstractContextManager["Preview"]):
         picture = _jpeg(moment.frame.rgb) if moment.frame else b""
         return newest, picture, describe(moment) | {"fps": round(fps, 1)}
 
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        preview, token = self, self._token
-
-        class Handler(BaseHTTPRequestHandler):
-            timeout = 30
-
-            def do_GET(self) -> None:
-                url = urlsplit(self.path)
-                query = parse_qs(url.query)
-                if not self._local_name() or not self._allowed(query):
-                    self._answer(403, "text/plain", b"open the address with ?token=...\n")
-                elif url.path == "/":
-                    self._answer(200, "text/html; charset=utf-8", PAGE.read_bytes())
-                elif url.path == "/frame":
-                    number, picture, told = preview.after(_whole(query.get("after", ["-1"])[0]))
-                    extra = {STATE_HEADER: json.dumps(told | {"number": number})}
-                    self._answer(200 if picture else 204, "image/jpeg", picture, extra)
-                else:
-                    self._answer(404, "text/plain", b"not here\n")
-
-            def _local_name(self) -> bool:
-                """Without a token, only requests to this machine's own names: a web page elsewhere that a browser was
-                lured to cannot rebind its name to loopback and read the camera."""
-                host = self.headers.get("Host", "").rsplit(":", 1)[0]
-                return bool(token) or host in ("127.0.0.1", "localhost", "[::1]")
-
-            def _allowed(self, query: dict[str, list[str]]) -> bool:
-                if not token:
-                    return True
-                try:
-                    cookie = SimpleCookie(self.headers.get("Cookie", "")).get(COOKIE)
-                except CookieError:
-                    cookie = None
-                offered = [*query.get("token", []), *([cookie.value] if cookie else [])]
-                return any(hmac.compare_digest(one.encode(), token.encode()) for one in offered)
-
-            def _answer(self, code: int, kind: str, body: bytes, extra: dict[str, str] | None = None) -> None:
-                self.send_response(code)
-                for name, value in (
-                    ("Content-Type", kind),
-                    ("Content-Length", str(len(body))),
-                    ("Cache-Control", "no-store"),
-                    ("Referrer-Policy", "no-referrer"),
-                    ("Content-Security-Policy", "default-src 'self' 'unsafe-inline' blob:; frame-ancestors 'none'"),
-                    *(extra or {}).items(),
-                ):
-                    self.send_header(name, value)
-                if token and code == 200 and kind.startswith("text/html"):
-                    self.send_header("Set-Cookie", f"{COOKIE}={token}; HttpOnly; SameSite=Strict")
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                """Nothing: an address may hold the token."""
-
-        return Handler
-
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    """What its handlers serve, and the token that they ask for."""
+
+    daemon_threads = True
+
+    def __init__(self, place: tuple[str, int], preview: Preview, token: str):
+        self.preview, self.token = preview, token
+        super().__init__(place, _Handler)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    timeout = 30
+
+    def do_GET(self) -> None:
+        url = urlsplit(self.path)
+        query = parse_qs(url.query)
+        if not self._local_name() or not self._allowed(query):
+            self._answer(403, "text/plain", b"open the address with ?token=...\n")
+        elif url.path == "/":
+            self._answer(200, "text/html; charset=utf-8", PAGE.read_bytes())
+        elif url.path == "/frame":
+            number, picture, told = self.server.preview.after(_whole(query.get("after", ["-1"])[0]))
+            extra = {STATE_HEADER: json.dumps(told | {"number": number})}
+            self._answer(200 if picture else 204, "image/jpeg", picture, extra)
+        else:
+            self._answer(404, "text/plain", b"not here\n")
+
+    def _local_name(self) -> bool:
+        """Without a token, only requests to this machine's own names: a web page elsewhere that a browser was
+        lured to cannot rebind its name to loopback and read the camera."""
+        host = self.headers.get("Host", "").rsplit(":", 1)[0]
+        return bool(self.server.token) or host in ("127.0.0.1", "localhost", "[::1]")
+
+    def _allowed(self, query: dict[str, list[str]]) -> bool:
+        token = self.server.token
+        if not token:
+            return True
+        try:
+            cookie = SimpleCookie(self.headers.get("Cookie", "")).get(COOKIE)
+        except CookieError:
+            cookie = None
+        offered = [*query.get("token", []), *([cookie.value] if cookie else [])]
+        return any(hmac.compare_digest(one.encode(), token.encode()) for one in offered)
+
+    def _answer(self, code: int, kind: str, body: bytes, extra: dict[str, str] | None = None) -> None:
+        self.send_response(code)
+        for name, value in (
+            ("Content-Type", kind),
+            ("Content-Length", str(len(body))),
+            ("Cache-Control", "no-store"),
+            ("Referrer-Policy", "no-referrer"),
+            ("Content-Security-Policy", "default-src 'self' 'unsafe-inline' blob:; frame-ancestors 'none'"),
+            *(extra or {}).items(),
+        ):
+            self.send_header(name, value)
+        token = self.server.token
+        if token and code == 200 and kind.startswith("text/html"):
+            self.send_header("Set-Cookie", f"{COOKIE}={token}; HttpOnly; SameSite=Strict")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing: an address may hold the token."""
 
 
 def _whole(text: str) -> int:

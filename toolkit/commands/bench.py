@@ -48,17 +48,12 @@ def bench(
     from benchmarks.compare import read_baseline
     from export.manifest import open_bundle
 
+    _check_usage(peers, bool(on or baseline), bool(faces or pairs or plot))
     if peers:
-        if on or baseline:
-            raise UsageError(
-                "--peers measures here and compares with other networks", do="leave out --on and --baseline"
-            )
         from toolkit.commands.peers import bench_peers
 
         bench_peers(open_bundle(bundle), runs, faces, pairs, plot, json)
         return
-    if faces or pairs or plot:
-        raise UsageError("--faces, --pairs and --plot belong to --peers", do="add --peers")
     opened, before = open_bundle(bundle), read_baseline(baseline) if baseline else None
     result: dict[str, Any] = {
         "kind": "bench", "command": command_line(), "bundle": bundle.name, **_counts(opened)
@@ -70,6 +65,19 @@ def bench(
     if before:
         result["comparison"] = _compare(before, measured, tolerance)
     emit(result, json, lambda: _human(result))
+    _check_regression(result, baseline)
+
+
+def _check_usage(peers: bool, devices: bool, accuracy: bool) -> None:
+    """Raises UsageError for options that do not belong together."""
+    if peers and devices:
+        raise UsageError("--peers measures here and compares with other networks", do="leave out --on and --baseline")
+    if accuracy and not peers:
+        raise UsageError("--faces, --pairs and --plot belong to --peers", do="add --peers")
+
+
+def _check_regression(result: dict[str, Any], baseline: Path | None) -> None:
+    """Exit with the gate's code when a stage is slower than the baseline."""
     slower = [row["stage"] for row in result.get("comparison", []) if row["slower"]]
     if slower:
         note(f"slower than {baseline}: {', '.join(slower)}")

@@ -47,14 +47,10 @@ def deploy(
     wrong, 6 if that differs from device to device.
     """
     _check_usage(bundles or [], wheelhouse, dry_run, rollback, remove)
-    from device.link.deploy import Options, on_hosts
-    from device.link.deploy import deploy as deploy_to
+    from device.link.deploy import on_hosts
     from device.link.deploy import remove as remove_from
     from device.link.deploy import rollback as roll_back_on
-    from device.link.package import Goods
-    from device.link.setup import set_up
     from device.link.ssh import check_host
-    from device.link.wheelhouse import read_wheelhouse
 
     hosts = [check_host(host) for host in dict.fromkeys(to)]
     if rollback:
@@ -62,18 +58,31 @@ def deploy(
     elif remove:
         outcomes = on_hosts(hosts, lambda host, outcome: remove_from(host, outcome, remove))
     else:
-        house = read_wheelhouse(wheelhouse) if wheelhouse else None
-        keys, options = open_keys(), Options(dry_run, plain, allow_older)
-        goods = [Goods(path, keys) for path in bundles or []]
-        _prepare(goods, keys, plain)
-
-        def bring(host: str, outcome: Outcome) -> None:
-            ready = house is None or set_up(host, outcome, house, dry_run, note)
-            if goods and ready:
-                deploy_to(host, outcome, goods, keys, options, note)
-
-        outcomes = on_hosts(hosts, bring)
+        outcomes = _bring(hosts, bundles or [], wheelhouse, dry_run, plain, allow_older)
     finish(outcomes, json)
+
+
+def _bring(
+    hosts: list[str], bundles: list[Path], wheelhouse: Path | None, dry_run: bool, plain: bool, allow_older: bool
+) -> list[Outcome]:
+    """Packages first, then bundles, to each host."""
+    from device.link.deploy import Options, on_hosts
+    from device.link.deploy import deploy as deploy_to
+    from device.link.package import Goods
+    from device.link.setup import set_up
+    from device.link.wheelhouse import read_wheelhouse
+
+    house = read_wheelhouse(wheelhouse) if wheelhouse else None
+    keys, options = open_keys(), Options(dry_run, plain, allow_older)
+    goods = [Goods(path, keys) for path in bundles]
+    _prepare(goods, keys, plain)
+
+    def bring(host: str, outcome: Outcome) -> None:
+        ready = house is None or set_up(host, outcome, house, dry_run, note)
+        if goods and ready:
+            deploy_to(host, outcome, goods, keys, options, note)
+
+    return on_hosts(hosts, bring)
 
 
 def _check_usage(bundles: list[Path], wheelhouse: Path | None, dry_run: bool, rollback: str, remove: str) -> None:

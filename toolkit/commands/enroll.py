@@ -71,15 +71,15 @@ def enroll(
     theta = refinement.theta if refinement else h.weights(enrolment.template[None])[0]
     content = content_of(name, h, theta, enrolment.accepted, detector_bytes, refinement)
     write_bundle(content, path, replace=replace)
-    for photo in enrolment.photos:
-        if photo.reason:
-            note(f"not used: {photo.file}: {photo.message}")
     _report(path, enrolment, content, refinement, json)
 
 
 def _report(
     path: Path, enrolment: Enrolment, content: BundleContent, refinement: Refinement | None, as_json: bool
 ) -> None:
+    for photo in enrolment.photos:
+        if photo.reason:
+            note(f"not used: {photo.file}: {photo.message}")
     used, spec = enrolment.accepted, content.spec
     result = {
         "bundle": str(path),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -61,16 +61,20 @@ def export_batch(
     with _sink(out, detector) as sink:
         for new in track(batch.write(people, templates, sink), "bundles", len(people)):
             written += new
-    seconds, kept = time.monotonic() - start, len(people) - written
-    busy = max(time.process_time() - busy, 1e-3)
-    result = {"out": str(out), "people": len(people), "written": written, "kept": kept,
-              "formats": formats.split(","), "seconds": round(seconds, 3), "cpu_seconds": round(busy, 3)}  # fmt: skip
+    result = {"out": str(out), "people": len(people), "written": written, "kept": len(people) - written,
+              "formats": formats.split(",")}  # fmt: skip
+    _report(out, result, time.monotonic() - start, max(time.process_time() - busy, 1e-3), json)
+
+
+def _report(out: Path, result: dict[str, Any], seconds: float, busy: float, as_json: bool) -> None:
+    written, kept = result["written"], result["kept"]
+    result |= {"seconds": round(seconds, 3), "cpu_seconds": round(busy, 3)}
     rate = f", {written / seconds:.0f} a second, {written / busy:.0f} a second of one core" if written else ""
     text = f"{out}: {written} bundles written{rate}, {kept} were there"
     if str(out) == "-":
         note(text)
     else:
-        emit(result, json, lambda: text)
+        emit(result, as_json, lambda: text)
 
 
 def _formats(text: str) -> tuple[tuple[str, str], ...]:
