@@ -16,26 +16,34 @@ if TYPE_CHECKING:
     from export.manifest import Bundle as OpenBundle
 
 
+Peers = Annotated[
+    bool, typer.Option("--peers", help="Instead: beside SFace, dlib, MobileFaceNet and YuNet, one thread.")
+]
+PeerFaces = Annotated[Path | None, typer.Option("--faces", help="With --peers: aligned crops to use.")]
+PeerPairs = Annotated[Path | None, typer.Option("--pairs", help="With --peers: a pair list over them, for accuracy.")]
+PeerPlot = Annotated[
+    Path | None, typer.Option("--plot", help="With --peers: folder for accuracy against latency (PNG).")
+]
+On = Annotated[str, typer.Option("--on", metavar="HOST", help="Measure on this device; deploy to it first.")]
+Raw = Annotated[Path | None, typer.Option(help="Write all raw samples to this JSON file: a baseline.")]
+Baseline = Annotated[
+    Path | None, typer.Option(help="Compare with these raw samples; exit code 5 if a stage is slower.")
+]
+Tolerance = Annotated[float, typer.Option(min=0, max=10, help="How much slower nobody minds; 0.1: 10%.")]
+
+
 def bench(
     bundle: Bundle,
     runs: Annotated[int, typer.Option(min=20, help="Timed runs of the verifier; slower stages get a tenth.")] = 500,
     threads: Threads = 1,
-    peers: Annotated[
-        bool, typer.Option("--peers", help="Instead: beside SFace, dlib, MobileFaceNet and YuNet, one thread.")
-    ] = False,
-    faces: Annotated[Path | None, typer.Option("--faces", help="With --peers: aligned crops to use.")] = None,
-    pairs: Annotated[
-        Path | None, typer.Option("--pairs", help="With --peers: a pair list over them, for accuracy.")
-    ] = None,
-    plot: Annotated[
-        Path | None, typer.Option("--plot", help="With --peers: folder for accuracy against latency (PNG).")
-    ] = None,
-    on: Annotated[str, typer.Option("--on", metavar="HOST", help="Measure on this device; deploy to it first.")] = "",
-    raw: Annotated[Path | None, typer.Option(help="Write all raw samples to this JSON file: a baseline.")] = None,
-    baseline: Annotated[
-        Path | None, typer.Option(help="Compare with these raw samples; exit code 5 if a stage is slower.")
-    ] = None,
-    tolerance: Annotated[float, typer.Option(min=0, max=10, help="How much slower nobody minds; 0.1: 10%.")] = 0.1,
+    peers: Peers = False,
+    faces: PeerFaces = None,
+    pairs: PeerPairs = None,
+    plot: PeerPlot = None,
+    on: On = "",
+    raw: Raw = None,
+    baseline: Baseline = None,
+    tolerance: Tolerance = 0.1,
     json: Json = False,
 ) -> None:
     """Parameters, MACs and FLOPs (from the spec, and counted again from the ONNX file), file sizes, latency of every

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from models.generator import Generator
 
 
+Names = Annotated[
+    Path | None, typer.Option("--names", help="With .npy: a text file, one name a line; default: row numbers.")
+]
+
+
 def export_batch(
     source: Annotated[
         Path,
@@ -31,9 +36,7 @@ def export_batch(
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="A folder, a file ending in .tar, or - for a tar stream.")],
-    names: Annotated[
-        Path | None, typer.Option("--names", help="With .npy: a text file, one name a line; default: row numbers.")
-    ] = None,
+    names: Names = None,
     photos: Annotated[int, typer.Option(min=1, help="With .npy: photos behind each template, for thresholds.")] = 1,
     formats: Annotated[str, typer.Option(help=f"With commas: {', '.join(FILES)}.")] = "onnx-int8,tflite-int8",
     generator: GeneratorFile = None,
