@@ -32,6 +32,7 @@ class TrainConfig:
     bank: int = 2048  # templates of other faces that each of these meets as well: negatives that cost next to nothing
     shared_epochs: float = 30.0  # stage 1: trunk and head together
     shared_rate: float = 4e-3
+    conv_rate: float = 0.0  # of Muon, which then trains the trunk's dense convolutions; 0: AdamW for them too
     personal_steps: int = 0  # stage 2: the film or full generator, each user with their own weights
     personal_rate: float = 1e-3
     users: int = 12
@@ -39,6 +40,7 @@ class TrainConfig:
     impostors: int = 18
     weight_decay: float = 0.01
     average: float = 0.999  # decay of the moving average of all weights, which is what is validated and shipped
+    person_targets: float = 0.0  # how far the templates that distillation compares move to their person's mean, 0..1
     template_noise: float = 0.03  # standard deviation added to each template coordinate, then back to unit length
 
     clusters: int = 256  # k of KCS
@@ -63,6 +65,8 @@ class TrainConfig:
             (self.bank < 0, "bank", self.bank, "0 or more"),
             (self.batch < 8, "batch", self.batch, "at least 8"),
             (self.shared_epochs < 0, "shared_epochs", self.shared_epochs, "0 (with --start) or more"),
+            (self.conv_rate < 0, "conv_rate", self.conv_rate, "0 (AdamW) or more"),
+            (not 0 <= self.person_targets <= 1, "person_targets", self.person_targets, "0 to 1"),
             (not 0 <= self.average < 1, "average", self.average, "0 ≤ average < 1"),
             (self.generator == "head" and self.personal_steps > 0, "personal_steps", self.personal_steps,
              "0 with the head generator, which has no second stage"),

@@ -64,6 +64,21 @@ def without_lookalikes(faces: FaceSet, held_out: FaceSet, backbone: str) -> Face
     return FaceSet(faces.pixels[keep], faces.templates[keep], faces.identity[keep], names, faces.people)
 
 
+def toward_person(faces: FaceSet, share: float) -> np.ndarray:
+    """Templates [N, D] moved by `share` of the way to the mean of all of that person's, back to unit length.
+
+    One photo's template also tells its pose and its light; the mean of several tells mostly who it is. Faces of unknown
+    people keep their own.
+    """
+    known = faces.identity >= 0
+    sums = np.zeros((len(faces.people), faces.templates.shape[1]), np.float32)
+    np.add.at(sums, faces.identity[known], faces.templates[known])
+    means = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
+    moved = faces.templates.copy()
+    moved[known] += share * (means[faces.identity[known]] - moved[known])
+    return np.asarray(moved / np.linalg.norm(moved, axis=1, keepdims=True), np.float32)
+
+
 def subset(faces: FaceFile, rows: list[int]) -> FaceFile:
     columns: dict[str, Any] = {
         name: [getattr(faces, name)[i] for i in rows] for name in ("images", "identities", "names", "splits")

@@ -25,12 +25,12 @@ from torch.utils.tensorboard import SummaryWriter
 
 from models.augment import augment
 from models.config import TrainConfig
-from models.faceset import FaceSet
+from models.faceset import FaceSet, toward_person
 from models.hypernetwork import HyperNetwork
 from models.losses import Terms, VerificationLoss, same_person
+from models.optimiser import Optimiser
 from models.ranges import fill_ranges
 from models.sampling import KcsSampler
-from models.schedule import one_cycle
 from models.validate import Validation, fit_score_range, validate
 from models.verifier import to_input, verify_users
 from toolkit.atomic import write_atomically
@@ -71,6 +71,7 @@ class Trainer:
             self.network.trunk.compile()
         self.sampler = KcsSampler(train.templates, train.identity, config.clusters, config.seed)
         self.templates = torch.from_numpy(train.templates)
+        self.targets = torch.from_numpy(toward_person(train, config.person_targets))
         self.identity = torch.from_numpy(train.identity)
         digest = hashlib.sha256(train.templates.tobytes() + train.identity.tobytes())
         self._data_hash = digest.hexdigest()
@@ -130,23 +131,23 @@ class Trainer:
     def averaged(self) -> HyperNetwork:
         return cast(HyperNetwork, self.average.module)
 
-    def _run_stage(self, number: int, first: int, optimiser_state: dict[str, Any] | None) -> None:
+    def _run_stage(self, number: int, first: int, optimiser_state: list[dict[str, Any]] | None) -> None:
         name, steps, rate = self.stages[number]
-        parameters = [*self.network.parameters(), *self.loss.parameters()]
-        optimiser = torch.optim.AdamW(parameters, lr=rate, weight_decay=self.config.weight_decay)
+        # The personal stage starts from a trunk that has been learned: small steps, without Muon.
+        conv_rate = self.config.conv_rate if number == 0 else 0.0
+        parts = [self.network, self.loss]
+        optimiser = Optimiser(self.network.trunk, parts, rate, conv_rate, self.config.weight_decay)
         if optimiser_state:
             optimiser.load_state_dict(optimiser_state)
         saved = time.monotonic()
         validate_every = max(1, steps // 10)
         for step in range(first, steps):
             progress = step / steps
-            for group in optimiser.param_groups:
-                group["lr"] = one_cycle(progress, rate)
             terms = self._step(number, step, progress)
-            optimiser.zero_grad(set_to_none=True)
+            optimiser.zero_grad()
             terms.total.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(parameters, 5.0)
-            optimiser.step()
+            torch.nn.utils.clip_grad_norm_(optimiser.parameters, 5.0)
+            optimiser.step(progress)
             self.average.update_parameters(self.network)
             self._tell(name, step, steps, terms)
             done = step + 1
@@ -178,7 +179,7 @@ class Trainer:
         enrolled = np.concatenate([rows, bank])
         templates = self.templates[enrolled]  # [U, D]
         scores = self.network.shared_scores(self._noisy(templates, noise), self._faces(rows, noise))  # [U, N]
-        cosines = templates @ self.templates[rows].T
+        cosines = self.targets[enrolled] @ self.targets[rows].T
         same = same_person(
             self.identity[enrolled], self.identity[rows], torch.from_numpy(enrolled), torch.from_numpy(rows)
         )
@@ -189,8 +190,7 @@ class Trainer:
         users, count = queries.shape
         x = self._faces(queries.ravel(), noise)
         x = x.reshape(users, count, *x.shape[1:])  # [U, Q, 3, H, W]
-        templates, probes = self.templates[enrol], self.templates[queries]  # [U, D], [U, Q, D]
-        theta = self.network(self._noisy(templates, noise))  # [U, P]
+        theta = self.network(self._noisy(self.templates[enrol], noise))  # [U, P]
         scores = verify_users(self.network.spec, theta, x)
         same = torch.stack(
             [
@@ -199,7 +199,7 @@ class Trainer:
             ]
         )
         personal = theta - theta.mean(0, keepdim=True).detach()
-        cosines = torch.einsum("ud,uqd->uq", templates, probes)
+        cosines = torch.einsum("ud,uqd->uq", self.targets[enrol], self.targets[queries])
         result: Terms = self.loss(scores, cosines, same, personal, weights, every_pair=False)
         return result
 
@@ -224,7 +224,7 @@ class Trainer:
             self.log.add_scalar(f"{stage}/validation_{key}", value, step)
         self.report(f"{stage} validation", step, 0, result)
 
-    def _save(self, stage: int, step: int, optimiser: torch.optim.Optimizer) -> None:
+    def _save(self, stage: int, step: int, optimiser: Optimiser) -> None:
         state = {
             "config": self.config.hash,
             "data": self._data_hash,
@@ -237,7 +237,7 @@ class Trainer:
         }
         write_atomically(self.checkpoint, lambda stream: torch.save(state, stream))
 
-    def _load(self) -> tuple[int, int, dict[str, Any] | None]:
+    def _load(self) -> tuple[int, int, list[dict[str, Any]] | None]:
         if not self.checkpoint.is_file():
             return 0, 0, None
         state = _read_checkpoint(self.checkpoint)
