@@ -20,6 +20,7 @@ Letters: N people or faces, D template dimensions, F values of the trunk's map.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -99,7 +100,7 @@ def normalised(h: bytes, moments: ImpostorMoments) -> bytes:
         "most_stretch": np.array(STRETCH[1]),
         "is_score_bias": is_bias,
     }
-    steps = (
+    steps: tuple[tuple[str, tuple[str, ...], str, dict[str, Any]], ...] = (
         ("Gemm", ("templates", "impostor_mean", "impostor_mean_bias"), "mean", {}),  # [N, 1]
         ("Gemm", ("templates", "impostor_root", "impostor_root_bias"), "deviations", {}),  # [N, D + 1]
         ("ReduceL2", ("deviations",), "deviation", {"axes": [1]}),  # [N, 1]
