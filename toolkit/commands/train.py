@@ -152,6 +152,7 @@ def _finish(trainer: Trainer, paths: list[Path], config: str, validation: dict[s
     """Write the generator and its operating points."""
     from benchmarks.calibration import calibrate
     from models.h_onnx import write_generator
+    from models.normalisation import impostor_moments, normalised
     from toolkit.atomic import write_atomically
 
     settings = trainer.config
@@ -165,5 +166,7 @@ def _finish(trainer: Trainer, paths: list[Path], config: str, validation: dict[s
         "validation": validation,
         **trainer.fit_int8(),
     }
-    write_atomically(out / "h.onnx", write_generator(trainer.averaged), mode=0o644)
-    return calibrate(out / "h.onnx", settings.generator, settings.backbone, trainer.network.spec, training, paths)
+    spec, plain = trainer.network.spec, write_generator(trainer.averaged)
+    alike = normalised(plain, impostor_moments(plain, spec, trainer.train, seed=settings.seed))
+    write_atomically(out / "h.onnx", alike, mode=0o644)
+    return calibrate(out / "h.onnx", settings.generator, settings.backbone, spec, training, paths)
