@@ -40,7 +40,7 @@ class State:
 
     floors: dict[str, dict[str, Any]]  # hashed name → {"counter", "digest"} of the newest release ever accepted
     previous: dict[str, str]  # name → version that a rollback returns to
-    pending: dict[str, Any] | None  # a switch that is not confirmed yet: {"name", "new", "old"}
+    pending: dict[str, Any] | None  # a switch that is not confirmed yet: {"name", "new", "old", "ran"}
 
 
 class VersionStore:
