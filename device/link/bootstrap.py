@@ -5,8 +5,8 @@
     /opt/hyperverify/venv                -> environments/NAME, switched by one rename: old or new, never neither
     /opt/hyperverify/unfinished.json     a switch whose service is not restarted yet; the next call finishes it
 
-Speaks the protocol of `device/link/agent.py`. An environment is used only after the verifiers on the device
-passed their self-tests in it.
+Run as `bootstrap.py first-boot` it installs the wheelhouse that came with the card; else it speaks the protocol of
+`device/link/agent.py`. An environment is used only after the verifiers on the device passed their self-tests in it.
 """
 
 from __future__ import annotations
@@ -114,6 +114,14 @@ class Bootstrap:
         """What a cut left undone after the switch."""
         with self._locked():
             self._finish()
+
+    def first_boot(self) -> None:
+        """Install what came with the card. The list goes last: until then every boot tries again."""
+        listed = self.base / "first-boot.json"
+        plan = json.loads(listed.read_text())
+        if _id_of(self.link) != plan["id"]:
+            self.do_install(**plan)
+        listed.unlink()
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -292,4 +300,11 @@ def _systemctl(*arguments: str) -> int:
 
 if __name__ == "__main__":
     root = Path(os.environ.get("HYPERVERIFY_DEVICE_ROOT") or "/")
-    Bootstrap(root / "opt" / "hyperverify").serve(sys.stdin.buffer, sys.stdout.buffer)
+    device = Bootstrap(root / "opt" / "hyperverify")
+    if sys.argv[1:] == ["first-boot"]:
+        try:
+            device.first_boot()
+        except (SetupError, OSError) as problem:
+            sys.exit(str(problem))
+    else:
+        device.serve(sys.stdin.buffer, sys.stdout.buffer)

@@ -142,6 +142,11 @@ class Installer:
         self.store.prepare()
         with self.store.locked():
             self._recover()
+            self.store.clear_temporary()
+            for part in self.folders.incoming.iterdir():
+                with contextlib.suppress(HyperverifyError):  # not whole yet: kept for a resume
+                    if self._runs(read_parcel(part).header):
+                        part.unlink()
 
     def _recover(self) -> None:
         state = self.store.read_state()

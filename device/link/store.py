@@ -87,6 +87,11 @@ class VersionStore:
         write_atomically(path, json.dumps({"schema_version": 1, **vars(state)}, indent=1).encode())
         _flush(self.folders.state)
 
+    def clear_temporary(self) -> None:
+        """State files that a kill left half written."""
+        for path in self.folders.state.glob(f".{STATE}.*"):
+            path.unlink()
+
     def names(self) -> list[str]:
         return sorted(path.stem for path in self.folders.bundles.glob("*.hvb") if path.is_symlink())
 
