@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help setup demo test test-device test-systemd test-cross test-deploy soak results lint format clean
+.PHONY: help setup demo test test-device test-systemd test-cross test-deploy fuzz soak results lint format clean
 
 help:
 	@echo "make demo         enrol, export, verify, run and bench on sample photos"
@@ -12,6 +12,7 @@ help:
 	@echo "make test-device  the device part alone, in an environment without the rest"
 	@echo "make test-systemd the device's unit under a systemd of its own; root"
 	@echo "make test-deploy  every fault of a deploy, over SSH to network namespaces; root, a long while"
+	@echo "make fuzz         coverage-guided fuzzing of every parser of strangers' bytes (SECONDS=600; for the night)"
 	@echo "make test-cross   the C code on aarch64 and Cortex-M, emulated (CROSS=--json)"
 	@echo "make soak         eight hours at a door in half an hour, then 1,000 camera faults (for the night)"
 	@echo "make results      measure the shipped weights again (DATA=folder), write docs/results.md and the tables"
@@ -56,6 +57,11 @@ test-systemd: demo/soak/day.avi
 # and all packages of a device, from PyPI.
 test-deploy: $(VENV)/.development
 	HYPERVERIFY_ALL_FAULTS=1 $(BIN)/python -m pytest -s -m '' tests/link
+
+# What was found lies in build/fuzz, and so does what the next run begins with.
+fuzz: $(VENV)/.development
+	$(PIP) -e '.[fuzz]'
+	$(BIN)/python tests/fuzz/fuzz.py $(or $(SECONDS),600) build/fuzz $(TARGETS)
 
 # The C code on aarch64 and Cortex-M in emulation. Needs the Debian packages that docs/export.md names.
 test-cross: $(VENV)/.workstation
