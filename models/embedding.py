@@ -1,4 +1,4 @@
-"""A tiny embedding network: a trunk no larger than a verifier, trained to tell everybody apart, and enrolled into by no one.
+"""A tiny embedding network: a trunk no larger than a verifier, that tells everybody apart and is nobody's own.
 
 The yardstick for what personalisation buys. Data, teacher and loss are the hypernetwork's; the score of two photos is
 the cosine of their embeddings, in the same unit as a verifier's score. `toolkit eval peers` compares both.

@@ -183,7 +183,12 @@ def peers(
     faces: Faces,
     pairs: Annotated[Path | None, typer.Option("--pairs", help="As for `eval pairs`.")] = None,
     peer: Annotated[
-        list[str] | None, typer.Option("--peer", help="sface or dlib; may be repeated; default: all.")
+        list[str] | None,
+        typer.Option("--peer", help="sface, dlib, mobilefacenet or embedding; may be repeated; default: all here."),
+    ] = None,
+    embedding: Annotated[
+        Path | None,
+        typer.Option("--embedding", help="What `toolkit train` wrote for configs/embedding.toml; default: shipped."),
     ] = None,
     precision: EvalPrecision = "int8",
     runtime: RuntimeName = "auto",
@@ -193,23 +198,28 @@ def peers(
 ) -> None:
     """The personal verifier beside embedding networks with a cosine, on the same pairs in one run: accuracy and cost.
 
-    Parameters, MACs and bytes are counted from the files that run; also from how many enrolled people on one embedding
-    and a search cost less than asking everybody's verifier.
+    `embedding` is a network of the verifier's own size that serves everybody. Parameters, MACs and bytes are counted
+    from the files that run; times are of one thread; also from how many enrolled people on one embedding and a search
+    cost less than asking everybody's verifier.
     """
-    from models.backbone import GRAPHS
-
-    names = peer or list(GRAPHS)
-    if unknown := set(names) - set(GRAPHS):
-        raise UsageError("unknown peer", got=", ".join(sorted(unknown)), expected=", ".join(GRAPHS))
     _check_pairs(faces, pairs)
     h, way, scorer = _prepare(generator, precision, runtime, None)
-    from benchmarks.peers import evaluate_peers
+    from benchmarks.peer_latency import EMBEDDINGS
+    from benchmarks.peers import evaluate_peers, present
     from benchmarks.protocols import pairs_of_pack, read_pairs
+    from benchmarks.tiny_embedding import SHIPPED
 
+    if unknown := set(peer or []) - set(EMBEDDINGS):
+        raise UsageError("unknown peer", got=", ".join(sorted(unknown)), expected=", ".join(EMBEDDINGS))
+    network = embedding or SHIPPED
+    names, missing = (peer, {}) if peer else present(EMBEDDINGS, network)
+    for sentence in missing.values():
+        note(f"left out: {sentence}")
     loaded = _load(h, faces, "", None, threads)
     protocol = read_pairs(pairs, loaded) if pairs else pairs_of_pack(faces)
-    systems = evaluate_peers(faces, loaded, protocol, names, way, scorer, threads)
-    result = {**_provenance("peers", h, way, scorer, faces), "pairs": (pairs or faces).name, "systems": systems}
+    systems = evaluate_peers(faces, loaded, protocol, names, way, scorer, threads, network)
+    result = {**_provenance("peers", h, way, scorer, faces), "pairs": (pairs or faces).name, "systems": systems,
+              "missing": missing}  # fmt: skip
     emit(result, json, lambda: peers_table(result))
 
 
