@@ -63,7 +63,7 @@ soak: $(VENV)/.development demo/photos
 	$(BIN)/python -m benchmarks.soak demo/soak/obama.hvb demo/soak/day.avi demo/soak/soak.json \
 		--seconds $(or $(SECONDS),600) --faults $(or $(FAULTS),1000)
 
-# DATA holds lfw/view2.parquet, lfw/pairs.txt and faces/*.parquet; without it only the documents are written again.
+# DATA holds lfw/view2.parquet, lfw/pairs.txt, faces/*.parquet and photos/; without it only the documents are written again.
 results: $(VENV)/.development
 	$(BIN)/python scripts/results.py $(if $(DATA),--data "$(DATA)")
 

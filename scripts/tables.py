@@ -17,8 +17,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # found from a clone that is
 
 from benchmarks.report.build import build
 from benchmarks.report.build import read_results as found_results
+from benchmarks.report.cells import percent as wide
 from benchmarks.report.markdown import to_markdown
-from benchmarks.report.sections import percent as wide
 from models.ablation import table as ablation_table
 
 ROOT = Path(__file__).parents[1]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from benchmarks.report.cells import accuracy, fnmr, number, percent, photos, share
 from benchmarks.report.document import Axis, Chart, Section, Series, Table
+from benchmarks.report.robustness import photographs_section, robustness_section
 
 Results = dict[str, dict[str, Any]]  # name of the file → its content
 RATE = Axis("false match rate", 1e-5, 1, log=True, percent=True)
@@ -13,44 +15,12 @@ MISS = Axis("false non-match rate", 1e-3, 1, log=True, percent=True)
 SIDES = {"one_sided": "one-sided", "both_sides": "both sides"}
 
 
-def percent(rate: dict[str, Any] | None) -> str:
-    """A rate with the wider of its two intervals' ends, so that no assumption is hidden; the rule of three at 0."""
-    if rate is None:
-        return "–"
-    low, high = rate["low"], rate["high"]
-    if rate.get("people_low") is not None:
-        low, high = min(low, rate["people_low"]), max(high, rate["people_high"])
-    if not rate["errors"]:
-        return f"0% (below {_share(1 - 0.05 ** (1 / rate['trials']))})"
-    return f"{_share(rate['rate'])} [{_share(low)}, {_share(high)}]"
-
-
-def _accuracy(s: dict[str, Any]) -> str:
-    return f"{s['accuracy']:.2%} ± {s['standard_error']:.2%}" if "accuracy" in s else "–"
-
-
-def photos(number: str) -> str:
-    return f"{number} photo" if number == "1" else f"{number} photos"
-
-
-def _share(value: float) -> str:
-    return f"{100 * value:.3g}%"
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
-def _fnmr(scored: dict[str, Any], point: str) -> str:
-    return percent(scored["at_fmr"].get(point, {}).get("fnmr"))
-
-
 MEASURES = ("EER", "FNMR at FMR 1e-2", "FNMR at FMR 1e-3", "d′", "Cllr", "min Cllr", "genuine", "impostor")
 
 
 def _measures(r: dict[str, Any]) -> tuple[str, ...]:
-    return (_share(r["eer"]), _fnmr(r, "fmr1e-2"), _fnmr(r, "fmr1e-3"), _number(r.get("d_prime")),
-            _number(r.get("cllr")), _number(r.get("min_cllr")), f"{r['genuine_pairs']:,}",
+    return (share(r["eer"]), fnmr(r, "fmr1e-2"), fnmr(r, "fmr1e-3"), number(r.get("d_prime")),
+            number(r.get("cllr")), number(r.get("min_cllr")), f"{r['genuine_pairs']:,}",
             f"{r['impostor_pairs']:,}")  # fmt: skip
 
 
@@ -75,7 +45,7 @@ def det_chart(scored: dict[str, dict[str, Any]]) -> Chart:
         det = s["curves"]["det"]
         series.append(Series(label, [max(v, low) for v in det["fmr"]], [max(v, floor) for v in det["fnmr"]], "step"))
     says = "Detection error trade-off. " + " ".join(
-        f"{label}: equal error rate {_share(s['eer'])}, FNMR {_fnmr(s, 'fmr1e-2')} at FMR 1e-2."
+        f"{label}: equal error rate {share(s['eer'])}, FNMR {fnmr(s, 'fmr1e-2')} at FMR 1e-2."
         for label, s in scored.items()
     )
     x, y = (Axis(a.label, max(limit, 1e-6), 1, a.log, a.percent) for a, limit in ((RATE, low), (MISS, floor)))
@@ -87,7 +57,7 @@ def histogram_chart(label: str, s: dict[str, Any]) -> Chart:
     middles = [(a + b) / 2 for a, b in zip(h["edges"], h["edges"][1:], strict=False)]
     peak = max(*h["genuine"], *h["impostor"])
     series = [Series(kind, middles, h[kind], "area") for kind in ("genuine", "impostor")]
-    says = f"Shares of genuine and impostor scores. Their means are {_number(s['d_prime'])} deviations apart (d′)."
+    says = f"Shares of genuine and impostor scores. Their means are {number(s['d_prime'])} deviations apart (d′)."
     x, y = Axis("score", h["edges"][0], h["edges"][-1]), Axis("share", 0, 1.05 * peak, percent=True)
     return Chart(f"Scores: {label}", x, y, series, says)
 
@@ -121,7 +91,7 @@ ANIMALS = {
 
 def _carried(animals: dict[str, Any]) -> str:
     shares = [(name, animals.get(key, {}).get("share_of_worst_tenth")) for key, name in ANIMALS.items()]
-    told = [f"{_share(share)} of the {name}" for name, share in shares if share is not None]
+    told = [f"{share(share)} of the {name}" for name, share in shares if share is not None]
     return f"The worst tenth of people carry {', '.join(told)}." if told else ""
 
 
@@ -130,8 +100,7 @@ def pairs_section(results: Results) -> Section:
     for name, r in results.items():
         for side, label in SIDES.items():
             s = r[side]
-            accuracy = _accuracy(s)
-            rows.append((f"{name}, {label}", accuracy, *_measures(s)))
+            rows.append((f"{name}, {label}", accuracy(s), *_measures(s)))
     table = Table("Pair verification", ("", "accuracy", *MEASURES), rows, "Cllr and min Cllr in bits.")
     charts = [det_chart(scored), *(histogram_chart(label, s) for label, s in scored.items()), reliability_chart(scored)]
     text = "One photo enrolled, one photo shown; thresholds of FMR are set on these same impostors."
@@ -158,7 +127,7 @@ def household_section(results: Results) -> Section:
 
 def _animals_row(label: str, animals: dict[str, Any]) -> tuple[str, ...]:
     found = [animals.get(name, {}) for name in ANIMALS]
-    cells = [f"{_share(a['share_of_worst_tenth'])} ({a['kruskal_wallis_p']:.1e})"
+    cells = [f"{share(a['share_of_worst_tenth'])} ({a['kruskal_wallis_p']:.1e})"
              if a.get("share_of_worst_tenth") is not None else "–" for a in found]  # fmt: skip
     return (label, *cells)
 
@@ -166,8 +135,8 @@ def _animals_row(label: str, animals: dict[str, Any]) -> tuple[str, ...]:
 def _fused_rows(label: str, s: dict[str, Any]) -> list[tuple[str, ...]]:
     fused = s.get("fused", {})
     return [
-        (f"{label}, {fused['probes']} probes by {method.replace('_', ' ')}", _share(f["eer"]), _fnmr(f, "fmr1e-2"),
-         _fnmr(f, "fmr1e-3"), f"{f['genuine_trials']:,}", f"{f['impostor_trials']:,}")
+        (f"{label}, {fused['probes']} probes by {method.replace('_', ' ')}", share(f["eer"]), fnmr(f, "fmr1e-2"),
+         fnmr(f, "fmr1e-3"), f"{f['genuine_trials']:,}", f"{f['impostor_trials']:,}")
         for method, f in fused.items()
         if method != "probes"
     ]  # fmt: skip
@@ -177,8 +146,7 @@ def peers_section(results: Results) -> Section:
     rows, scored = [], {}
     for name, r in results.items():
         for system, s in r["systems"].items():
-            accuracy = _accuracy(s)
-            rows.append((system, accuracy, _share(s["eer"]), _fnmr(s, "fmr1e-3"), f"{s['params']:,}",
+            rows.append((system, accuracy(s), share(s["eer"]), fnmr(s, "fmr1e-3"), f"{s['params']:,}",
                          f"{s['flops'] / 1e6:,.1f}", f"{s['file_bytes'] / 1e3:,.0f}",
                          f"{s['face_ms']:.3f}"))  # fmt: skip
             scored[f"{name}: {system}" if len(results) > 1 else system] = s
@@ -223,9 +191,9 @@ def _search_table(scored: dict[str, dict[str, Any]]) -> Table:
 def kin_section(results: Results) -> Section:
     rows, names, dots = [], [], {"relatives": [], "strangers": []}  # type: ignore[var-annotated]
     for name, r in results.items():
-        for number, s in r["enrolment_photos"].items():
+        for count, s in r["enrolment_photos"].items():
             for point, at in s["at_stranger_fmr"].items():
-                label = f"{name}, {photos(number)}, {point}"
+                label = f"{name}, {photos(count)}, {point}"
                 ratio = at["relatives_over_strangers"]
                 counts = f"{s['relatives_pairs']:,}", f"{s['strangers_pairs']:,}"
                 rates = percent(at["fmr_relatives"]), percent(at["fmr_strangers"])
@@ -233,7 +201,7 @@ def kin_section(results: Results) -> Section:
                     (label, *rates, f"{ratio:.1f}" if ratio is not None else "–", percent(at.get("fnmr")), *counts)
                 )
                 if point == "fmr1e-3":
-                    names.append(f"{name}, {number}")
+                    names.append(f"{name}, {count}")
                     for who, found in dots.items():
                         found.append(at[f"fmr_{who}"])
     head = ("", "FMR of relatives", "FMR of strangers", "times", "FNMR", "relative pairs", "stranger pairs")
@@ -317,6 +285,8 @@ SECTIONS: dict[str, Callable[[Results], Section]] = {
     "peers": peers_section,
     "household": household_section,
     "kin": kin_section,
+    "robustness": robustness_section,
+    "photographs": photographs_section,
     "groups": groups_section,
     "scores": scores_section,
     "bench": bench_section,
