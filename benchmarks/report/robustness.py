@@ -6,8 +6,8 @@ from typing import Any
 
 from benchmarks.report.cells import percent, share
 from benchmarks.report.document import Axis, Chart, Section, Series, Table
+from benchmarks.report.sections import Results
 
-Results = dict[str, dict[str, Any]]
 FAILURES = {"people not enrolled (FTE)": "failure_to_enrol", "photos not usable (FTA)": "failure_to_acquire"}
 TITLES = {
     "blur": "Blur",

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from benchmarks.report.cells import accuracy, fnmr, number, percent, photos, share
 from benchmarks.report.document import Axis, Chart, Section, Series, Table
-from benchmarks.report.robustness import photographs_section, robustness_section
 
 Results = dict[str, dict[str, Any]]  # name of the file → its content
 RATE = Axis("false match rate", 1e-5, 1, log=True, percent=True)
@@ -91,7 +89,7 @@ ANIMALS = {
 
 def _carried(animals: dict[str, Any]) -> str:
     shares = [(name, animals.get(key, {}).get("share_of_worst_tenth")) for key, name in ANIMALS.items()]
-    told = [f"{share(share)} of the {name}" for name, share in shares if share is not None]
+    told = [f"{share(carried)} of the {name}" for name, carried in shares if carried is not None]
     return f"The worst tenth of people carry {', '.join(told)}." if told else ""
 
 
@@ -214,7 +212,7 @@ def rates_chart(title: str, names: list[str], dots: dict[str, list[dict[str, Any
     """Rates with intervals, one row a name, one series a key; rates of zero lie at the left edge."""
     everything = [r for rates in dots.values() for r in rates]
     low = min([r["rate"] for r in everything if r["rate"]], default=1e-4)
-    x = Axis("false match rate", 10 ** _floor_power(low / 2), 1 if max(r["high"] for r in everything) > 0.1 else 0.1,
+    x = Axis("false match rate", 10 ** floor_power(low / 2), 1 if max(r["high"] for r in everything) > 0.1 else 0.1,
              log=True, percent=True)  # fmt: skip
     rows = [float(i) for i in range(len(names))]
     series = [
@@ -227,7 +225,7 @@ def rates_chart(title: str, names: list[str], dots: dict[str, list[dict[str, Any
     return Chart(title, x, Axis("", -0.6, len(names) - 0.4, names=tuple(names)), series, says)
 
 
-def _floor_power(value: float) -> int:
+def floor_power(value: float) -> int:
     from math import floor, log10
 
     return floor(log10(value))
@@ -251,43 +249,8 @@ def groups_section(results: Results) -> Section:
     return Section("Groups", text, tables, charts)
 
 
-def bench_section(results: Results) -> Section:
-    tables, charts = [], []
-    for name, r in results.items():
-        rows = [(stage, f"{t['p50_ms']:.3f}", f"{t['p90_ms']:.3f}", f"{t['p99_ms']:.3f}", f"{t['runs']:,}")
-                for stage, t in r["latency"].items()]  # fmt: skip
-        size = f"{r['params']:,} parameters, {r['flops'] / 1e6:.2f} MFLOPs"
-        device = f"{r['device']['processor']}, {r['threads']} thread(s), one run; {size}"
-        tables.append(Table(f"Latency: {name}", ("stage", "p50 ms", "p90 ms", "p99 ms", "runs"), rows, device))
-        stages = list(r["latency"])[::-1]
-        times = [r["latency"][stage] for stage in stages]
-        values = [v for t in times for v in (t["p50_ms"], t["p99_ms"])]
-        x = Axis(
-            "ms; the bar ends at p99", 10 ** _floor_power(min(values)), 10 ** (_floor_power(max(values)) + 1), True
-        )
-        low = [t["p50_ms"] for t in times]
-        series = [Series("p50", low, [float(i) for i in range(len(stages))], "dots", low, [t["p99_ms"] for t in times])]
-        says = " ".join(f"{stage}: {t['p50_ms']:.3g} ms." for stage, t in zip(stages, times, strict=True))
-        axis = Axis("", -0.6, len(stages) - 0.4, names=tuple(stages))
-        charts.append(Chart(f"Latency: {name}", x, axis, series, says))
-    return Section("Latency", "Every stage, warm-up apart, no sample left out.", tables, charts)
-
-
 def scores_section(results: Results) -> Section:
     scored = scored_of(results)
     table = Table("Scores", ("", *MEASURES), [(name, *_measures(s)) for name, s in scored.items()])
     charts = [det_chart(scored), *(histogram_chart(name, s) for name, s in scored.items())]
     return Section("Scores of other systems", "Measured from score files.", [table], charts)
-
-
-SECTIONS: dict[str, Callable[[Results], Section]] = {
-    "pairs": pairs_section,
-    "peers": peers_section,
-    "household": household_section,
-    "kin": kin_section,
-    "robustness": robustness_section,
-    "photographs": photographs_section,
-    "groups": groups_section,
-    "scores": scores_section,
-    "bench": bench_section,
-}
