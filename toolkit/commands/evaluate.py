@@ -33,6 +33,7 @@ from toolkit.commands.evaluating import (
 from toolkit.commands.options import Faces, GeneratorFile, Json, RuntimeName, Threads
 from toolkit.commands.photographs import photographs
 from toolkit.commands.robustness import robustness
+from toolkit.commands.template_sets import templates
 from toolkit.errors import UsageError
 from toolkit.output import command_line, emit, note
 from toolkit.refiner import BankFile, RefineSeconds, load_refiner
@@ -44,6 +45,7 @@ app = typer.Typer(
 )
 app.command()(robustness)
 app.command()(photographs)
+app.command()(templates)
 
 
 @app.command()
@@ -179,18 +181,22 @@ def groups(
     emit(result, json, lambda: groups_table(result))
 
 
+PeerNames = Annotated[
+    list[str] | None,
+    typer.Option("--peer", help="sface, dlib, mobilefacenet or embedding; may be repeated; default: all here."),
+]
+EmbeddingFile = Annotated[
+    Path | None,
+    typer.Option("--embedding", help="What `toolkit train` wrote for configs/embedding.toml; default: shipped."),
+]
+
+
 @app.command()
 def peers(
     faces: Faces,
     pairs: PairList = None,
-    peer: Annotated[
-        list[str] | None,
-        typer.Option("--peer", help="sface, dlib, mobilefacenet or embedding; may be repeated; default: all here."),
-    ] = None,
-    embedding: Annotated[
-        Path | None,
-        typer.Option("--embedding", help="What `toolkit train` wrote for configs/embedding.toml; default: shipped."),
-    ] = None,
+    peer: PeerNames = None,
+    embedding: EmbeddingFile = None,
     precision: EvalPrecision = "int8",
     runtime: RuntimeName = "auto",
     generator: GeneratorFile = None,
