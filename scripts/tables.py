@@ -58,6 +58,17 @@ def pairs(results: dict[str, Any]) -> str:
     return table(head, rows)
 
 
+def peers(results: dict[str, Any]) -> str:
+    systems = results["peers-int8"]["systems"]
+    rows = [
+        [name, f"{s['accuracy']:.2%} ± {s['standard_error']:.2%}", percent(s["at_fmr"]["fmr1e-3"]["fnmr"]),
+         f"{s['params']:,}", f"{s['flops'] / 1e6:,.1f}", f"{s['face_ms']:.3f}" if "face_ms" in s else "–"]
+        for name, s in systems.items()
+    ]  # fmt: skip
+    head = ["LFW view 2, the same pairs", "accuracy", "FNMR at FMR 1e-3", "parameters", "MFLOPs", "ms a face"]
+    return table(head, rows)
+
+
 def aims(results: dict[str, Any]) -> str:
     fp32, int8 = (results[f"pairs-{precision}"] for precision in PRECISIONS)
     rows = [
@@ -265,6 +276,7 @@ TABLES = {
         ablation,
         cross,
         pairs,
+        peers,
         aims,
         people_aims,
         household,
