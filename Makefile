@@ -79,7 +79,7 @@ demo/soak/day.avi: $(VENV)/.development | demo/photos
 	$(BIN)/python -m benchmarks.scenes demo/soak/day.avi demo/photos/obama3.jpg demo/photos/biden.jpg \
 		--fps $(or $(FPS),5) --shrink 2 --empty 12
 
-# DATA holds lfw/view2.parquet, lfw/pairs.txt and faces/*.parquet; without it only the documents are written again.
+# DATA holds lfw/view2.parquet, lfw/pairs.txt, faces/*.parquet and photos/; without it only the documents are written again.
 results: $(VENV)/.development
 	$(BIN)/python scripts/results.py $(if $(DATA),--data "$(DATA)")
 

@@ -16,13 +16,15 @@ from models.schedule import Schedule
 from models.spec import DEFAULT_SPEC, VerifierSpec, mobile_spec
 from toolkit.errors import ArtifactError, UsageError
 
+GENERATORS = ("head", "film", "full", "embedding")
+
 
 @dataclass(frozen=True)
 class TrainConfig:
     """Every setting of a training run. Schedules are over the progress of their stage, 0..1."""
 
     faces: tuple[str, ...]  # Parquet files or folders, relative to the data folder
-    generator: str = "head"  # "head", "film" or "full"
+    generator: str = "head"  # "head", "film" or "full"; "embedding": none, a network that all people share
     backbone: str = "sface"
     verifier: VerifierSpec = DEFAULT_SPEC  # in TOML a table of what differs from `models.spec.mobile_spec`
     hidden: int = 96  # width of the film and full generators; full's weight file grows by 23 k numbers for each
@@ -53,8 +55,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Check the settings together. Raises UsageError."""
+        one_stage = self.generator in ("head", "embedding")
         problems = [
-            (self.generator not in ("head", "film", "full"), "generator", self.generator, "head, film or full"),
+            (self.generator not in GENERATORS, "generator", self.generator, ", ".join(GENERATORS)),
             (self.backbone not in BACKBONES, "backbone", self.backbone, " or ".join(BACKBONES)),
             (not self.faces, "faces", "none", "at least one Parquet file or folder"),
             (self.seed < 0, "seed", self.seed, "0 or more"),
@@ -68,10 +71,12 @@ class TrainConfig:
             (self.conv_rate < 0, "conv_rate", self.conv_rate, "0 (AdamW) or more"),
             (not 0 <= self.person_targets <= 1, "person_targets", self.person_targets, "0 to 1"),
             (not 0 <= self.average < 1, "average", self.average, "0 ≤ average < 1"),
-            (self.generator == "head" and self.personal_steps > 0, "personal_steps", self.personal_steps,
-             "0 with the head generator, which has no second stage"),
-            (self.generator != "head" and self.personal_steps <= 0, "personal_steps", self.personal_steps,
+            (one_stage and self.personal_steps > 0, "personal_steps", self.personal_steps,
+             f"0 with the {self.generator} generator, which has no second stage"),
+            (not one_stage and self.personal_steps <= 0, "personal_steps", self.personal_steps,
              f"more than 0 with the {self.generator} generator"),
+            (self.generator == "embedding" and self.bank > 0, "bank", self.bank,
+             "0 with an embedding network, which has no templates"),
         ]  # fmt: skip
         for wrong, name, got, expected in problems:
             if wrong:

@@ -69,11 +69,11 @@ class Slot:
     shape: tuple[int, ...]
     offset: int
 
-    @property
+    @cached_property
     def size(self) -> int:
         return prod(self.shape)
 
-    @property
+    @cached_property
     def end(self) -> int:
         return self.offset + self.size
 
@@ -129,7 +129,7 @@ class VerifierSpec:
                 offset = slot.end
         return slots
 
-    @property
+    @cached_property
     def params(self) -> int:
         """Parameters of the deployed verifier, normalisation folded: the length of θ."""
         return max(slot.end for slot in self.slots.values())

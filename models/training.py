@@ -62,7 +62,7 @@ class Trainer:
         """`compiled` runs the shared trunk through torch.compile (needs a C++ compiler): a third faster."""
         torch.manual_seed(config.seed)
         self.config, self.train, self.held_out, self.report = config, train, held_out, report
-        self.network = HyperNetwork(config.verifier, train.templates.shape[1], config.generator, config.hidden)  # type: ignore[arg-type]
+        self.network = self.build()
         self.network.trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # half as fast again as NCHW, on a CPU
         self.loss = VerificationLoss(config.positive_weight)
         ema = get_ema_multi_avg_fn(config.average)  # type: ignore[no-untyped-call]
@@ -79,6 +79,11 @@ class Trainer:
         self.checkpoint = folder / "checkpoint.pt"
         self.log = SummaryWriter(str(folder / "tensorboard"))
         self.stop = False
+
+    def build(self) -> HyperNetwork:
+        """The network to train, fresh."""
+        c = self.config
+        return HyperNetwork(c.verifier, self.train.templates.shape[1], c.generator, c.hidden)  # type: ignore[arg-type]
 
     @property
     def stages(self) -> list[tuple[str, int, float]]:
@@ -180,9 +185,7 @@ class Trainer:
         templates = self.templates[enrolled]  # [U, D]
         scores = self.network.shared_scores(self._noisy(templates, noise), self._faces(rows, noise))  # [U, N]
         cosines = self.targets[enrolled] @ self.targets[rows].T
-        same = same_person(
-            self.identity[enrolled], self.identity[rows], torch.from_numpy(enrolled), torch.from_numpy(rows)
-        )
+        same = self.same_person(enrolled, rows)
         result: Terms = self.loss(scores, cosines, same, self.network.head.weight, weights, every_pair=True)
         return result
 
@@ -192,16 +195,15 @@ class Trainer:
         x = x.reshape(users, count, *x.shape[1:])  # [U, Q, 3, H, W]
         theta = self.network(self._noisy(self.templates[enrol], noise))  # [U, P]
         scores = verify_users(self.network.spec, theta, x)
-        same = torch.stack(
-            [
-                same_person(self.identity[e : e + 1], self.identity[q], torch.tensor([e]), torch.from_numpy(q))[0]
-                for e, q in zip(enrol, queries, strict=True)
-            ]
-        )
+        same = torch.stack([self.same_person(enrol[i : i + 1], q)[0] for i, q in enumerate(queries)])
         personal = theta - theta.mean(0, keepdim=True).detach()
         cosines = torch.einsum("ud,uqd->uq", self.targets[enrol], self.targets[queries])
         result: Terms = self.loss(scores, cosines, same, personal, weights, every_pair=False)
         return result
+
+    def same_person(self, a: np.ndarray, b: np.ndarray) -> Tensor:
+        """`models.losses.same_person` of the training set's rows a [U] and b [N]: [U, N]."""
+        return same_person(self.identity[a], self.identity[b], torch.from_numpy(a), torch.from_numpy(b))
 
     def _faces(self, rows: np.ndarray, noise: torch.Generator) -> Tensor:
         pixels = torch.from_numpy(self.train.pixels[rows]).permute(0, 3, 1, 2).float()  # [N, 3, H, W]

@@ -59,7 +59,6 @@ for function in (
     export.export,
     export_batch.export_batch,
     parity.parity,
-    bench.bench,
     report.report,
     flash.flash,
     deploy.deploy,
@@ -69,6 +68,7 @@ for function in (
     doctor.doctor,
 ):
     app.command()(function)
+app.add_typer(bench.app, name="bench")
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(bank.app, name="bank")
 app.add_typer(model_files.app, name="models")

@@ -48,8 +48,9 @@ def train(
 ) -> None:
     """Train the hypernetwork. Ctrl-C stops after the step and saves; the same command goes on from there.
 
-    Writes OUT/h.onnx and OUT/h.json, which `toolkit enroll --generator` takes. With --ablate, OUT/ablation.json and a
-    folder for each variant. Needs 'hyperverify[train]'.
+    Writes OUT/h.onnx and OUT/h.json, which `toolkit enroll --generator` takes. With generator = "embedding",
+    OUT/embedding.onnx, which `toolkit eval peers --embedding` takes. With --ablate, OUT/ablation.json and a folder for
+    each variant. Needs 'hyperverify[train]'.
     """
     if (config is None) == (ablate is None):
         raise UsageError("train needs one of --config and --ablate", got="both" if config else "neither")
@@ -79,8 +80,11 @@ def _train(
         raise UsageError("shared_epochs is 0, so there is nothing to start from", do="pass --start CHECKPOINT")
     note(f"{len(faces)} faces to train on, {len(held_out)} held out; run folder {out}")
     validation = trainer.run(resume=not fresh)
-    result = _finish(trainer, paths, config.name, vars(validation), out)
-    emit(result, json, lambda: f"{out / 'h.onnx'}: held-out EER {validation.eer:.2%}")
+    if settings.generator == "embedding":
+        result, file = _finish_embedding(trainer, config.name, vars(validation), out), "embedding.onnx"
+    else:
+        result, file = _finish(trainer, paths, config.name, vars(validation), out), "h.onnx"
+    emit(result, json, lambda: f"{out / file}: held-out EER {validation.eer:.2%}")
 
 
 def _ablate(file: Path, data: Path, out: Path, fresh: bool, compile_: bool, threads: int, json: bool) -> None:
@@ -143,9 +147,35 @@ def _load(settings: TrainConfig, paths: list[Path], threads: int) -> tuple[FaceS
 
 
 def _trainer(settings: TrainConfig, faces: FaceSet, held_out: FaceSet, out: Path, compiled: bool) -> Trainer:
+    from models.embedding import EmbeddingTrainer
     from models.training import Trainer
 
-    return Trainer(settings, faces, held_out, out, StepLine(), compiled)
+    kind = EmbeddingTrainer if settings.generator == "embedding" else Trainer
+    return kind(settings, faces, held_out, out, StepLine(), compiled)
+
+
+def _about(trainer: Trainer, config: str, validation: dict[str, Any]) -> dict[str, Any]:
+    """What was trained on what, and how well it did."""
+    identity = trainer.train.identity
+    return {
+        "configuration": config,
+        "configuration_hash": trainer.config.hash,
+        "faces": len(trainer.train),
+        "identities": len(set(identity[identity >= 0].tolist())),
+        "held_out_faces": len(trainer.held_out),
+        "validation": validation,
+    }
+
+
+def _finish_embedding(trainer: Trainer, config: str, validation: dict[str, Any], out: Path) -> dict[str, Any]:
+    from benchmarks.tiny_embedding import write_embedding
+    from toolkit.atomic import write_atomically
+
+    about = _about(trainer, config, validation) | {"epochs": trainer.config.shared_epochs}
+    network = trainer.averaged
+    data = write_embedding(network.spec, network.trunk.fold().detach().numpy(), about)
+    write_atomically(out / "embedding.onnx", data, mode=0o644)
+    return about
 
 
 def _finish(trainer: Trainer, paths: list[Path], config: str, validation: dict[str, Any], out: Path) -> dict[str, Any]:
@@ -156,16 +186,7 @@ def _finish(trainer: Trainer, paths: list[Path], config: str, validation: dict[s
     from toolkit.atomic import write_atomically
 
     settings = trainer.config
-    identity = trainer.train.identity
-    training = {
-        "configuration": config,
-        "configuration_hash": settings.hash,
-        "faces": len(trainer.train),
-        "identities": len(set(identity[identity >= 0].tolist())),
-        "held_out_faces": len(trainer.held_out),
-        "validation": validation,
-        **trainer.fit_int8(),
-    }
+    training = _about(trainer, config, validation) | trainer.fit_int8()
     spec, plain = trainer.network.spec, write_generator(trainer.averaged)
     alike = normalised(plain, impostor_moments(plain, spec, trainer.train, seed=settings.seed))
     write_atomically(out / "h.onnx", alike, mode=0o644)
