@@ -51,7 +51,7 @@ def world(people: int, photos: int, seed: int) -> FaceSet:
 
 def config(**changes: object) -> TrainConfig:
     settings = {"verifier": SMALL, "batch": 32, "shared_epochs": 2.0, "average": 0.5, "clusters": 4, "hidden": 8,
-                "users": 4, "genuine": 2, "impostors": 4, "shared_rate": 3e-3} | changes  # fmt: skip
+                "users": 4, "genuine": 2, "impostors": 4, "shared_rate": 3e-3, "conv_rate": 0.01} | changes  # fmt: skip
     return TrainConfig(("made-up",), **settings)  # type: ignore[arg-type]
 
 
