@@ -68,9 +68,10 @@ test-cross: $(VENV)/.workstation
 	$(BIN)/python scripts/test_cross.py $(CROSS)
 
 # Memory, open files and watchdog of a device's process, and cameras that fail. HOURS (of video), SECONDS (by the
-# clock) and FAULTS make it shorter; FPS, 5 frames a second of video, makes it longer.
+# clock) and FAULTS make it shorter; FPS, 5 frames a second of video, makes it longer. WITH=.venv-device/bin/python, which
+# test-device makes, is a device's environment: memory depends on what is installed.
 soak: demo/soak/day.avi
-	$(BIN)/python -m benchmarks.soak demo/soak/obama.hvb demo/soak/day.avi demo/soak/soak.json \
+	$(or $(WITH),$(BIN)/python) -m benchmarks.soak demo/soak/obama.hvb demo/soak/day.avi demo/soak/soak.json \
 		--hours $(or $(HOURS),8) --seconds $(or $(SECONDS),3600) --faults $(or $(FAULTS),1000)
 
 demo/soak/day.avi: $(VENV)/.development | demo/photos

@@ -69,7 +69,7 @@ def report(subjects: list[Portrait], detector: FaceDetector) -> dict[str, Any]:
     settings = LivenessSettings()
     failed = [not _answers(follow_orders, s, detector, settings, n) for n, s in enumerate(subjects)]
     challenge: dict[str, Any] = {"steps": settings.steps, "bpcer": _rate(sum(failed), len(failed))}
-    for name, attacker in (("print_turned", turn_the_paper), ("replay", replay_turns)):
+    for name, attacker in CHALLENGED.items():
         passed = [_answers(attacker, s, detector, settings, n) for n, s in enumerate(subjects)]
         challenge[f"apcer_{name}"] = _rate(sum(passed), len(passed))
     return {"subjects": len(subjects), "passive": passive, "challenge": challenge}
@@ -128,16 +128,20 @@ def follow_orders(subject: Portrait, rng: np.random.Generator, asked: Callable[[
         yield render(subject, replace(NEAR, turn=turn), rng)
 
 
-def turn_the_paper(subject: Portrait, rng: np.random.Generator, asked: Callable[[], int]) -> Iterator[np.ndarray]:
-    """A flat print, turned about its upright axis by up to 40 degrees, with the perspective of half a metre."""
-    picture = render(subject, NEAR, rng)
-    for turn in _moving(lambda: float(asked()), 0.15):
-        angle, focal = np.deg2rad(40) * turn, 700.0
-        corners = np.array([[-320, -240], [320, -240], [320, 240], [-320, 240]], np.float32)
-        depth = focal + corners[:, 0] * np.sin(angle)
-        seen = np.stack([corners[:, 0] * np.cos(angle), corners[:, 1]], 1) * (focal / depth)[:, None] + [320, 240]
-        matrix = cv2.getPerspectiveTransform(corners + np.array([320, 240], np.float32), seen.astype(np.float32))
-        yield cv2.warpPerspective(picture, matrix, (WIDTH_PX, HEIGHT_PX), borderValue=(90, 90, 90))
+def turn_it(show: Callable[[Portrait, View, np.random.Generator], np.ndarray]) -> Orders:
+    """Something flat, turned about its upright axis by up to 40 degrees, with the perspective of half a metre."""
+
+    def respond(subject: Portrait, rng: np.random.Generator, asked: Callable[[], int]) -> Iterator[np.ndarray]:
+        picture = show(subject, NEAR, rng)
+        for turn in _moving(lambda: float(asked()), 0.15):
+            angle, focal = np.deg2rad(40) * turn, 700.0
+            corners = np.array([[-320, -240], [320, -240], [320, 240], [-320, 240]], np.float32)
+            depth = focal + corners[:, 0] * np.sin(angle)
+            seen = np.stack([corners[:, 0] * np.cos(angle), corners[:, 1]], 1) * (focal / depth)[:, None] + [320, 240]
+            matrix = cv2.getPerspectiveTransform(corners + np.array([320, 240], np.float32), seen.astype(np.float32))
+            yield np.asarray(cv2.warpPerspective(picture, matrix, (WIDTH_PX, HEIGHT_PX), borderValue=(90, 90, 90)))
+
+    return respond
 
 
 def replay_turns(subject: Portrait, rng: np.random.Generator, asked: Callable[[], int]) -> Iterator[np.ndarray]:
@@ -146,3 +150,12 @@ def replay_turns(subject: Portrait, rng: np.random.Generator, asked: Callable[[]
     steps = iter([side for side in script for _ in range(round(0.9 * FPS))])
     for turn in _moving(lambda: 0.9 * next(steps, 0), 0.15):
         yield render(subject, replace(NEAR, turn=turn), rng)
+
+
+# What each attacker does when asked to turn. A screen that shows one picture is turned as paper is.
+CHALLENGED: dict[str, Orders] = {
+    "print_turned": turn_it(print_out),
+    "cut_out_turned": turn_it(cut_out),
+    "screen_turned": turn_it(screen),
+    "replay": replay_turns,
+}

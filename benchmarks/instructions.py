@@ -59,13 +59,10 @@ def inside(bundle: Path, frames_file: Path) -> None:
             os.getppid()
 
 
-def count(bundle: Path, frames: np.ndarray, folder: Path) -> list[int]:
-    """Instructions so far at every mark. Raises MissingError without QEMU or its plugins."""
-    machine = platform.machine()
-    np.save(folder / "frames.npy", frames)
-    command = [sys.executable, "-m", "benchmarks.instructions", "--inside", str(bundle), str(folder / "frames.npy")]
+def count(command: list[str], folder: Path) -> list[int]:
+    """Instructions that a program had executed at every mark. Raises MissingError without QEMU or its plugins."""
+    machine, problem = platform.machine(), ""
     environment = os.environ | {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS")}
-    problem = ""
     for version in PLUGIN_VERSIONS:
         plugin, marks = folder / f"count{version}.so", folder / "marks"
         try:
@@ -84,7 +81,7 @@ def count(bundle: Path, frames: np.ndarray, folder: Path) -> list[int]:
         problem = done.stderr.strip()[-300:]
         if "plugin" not in problem:
             break
-    raise MissingError("QEMU did not run the pipeline", got=problem)
+    raise MissingError("QEMU did not run the program", got=problem)
 
 
 def summary(marks: list[int]) -> dict[str, Any]:
@@ -111,7 +108,10 @@ def main(bundle: Path, photo: Path, out: Path) -> None:
     subject = scenes.portrait(photo, scenes.portrait_detector(detector_file(find_model("yunet"))))
     frames = list(scenes.film(subject, 3.0, 1))[-FRAMES - WARM_UP :]
     with tempfile.TemporaryDirectory() as folder:
-        marks = count(bundle, np.stack(frames), Path(folder))
+        film = Path(folder, "frames.npy")
+        np.save(film, np.stack(frames))
+        itself = [sys.executable, "-m", "benchmarks.instructions", "--inside", str(bundle), str(film)]
+        marks = count(itself, Path(folder))
     assert len(marks) == (FRAMES + WARM_UP) * (len(STAGES) + 1), "one mark before, between and after the stages"
     assert all(a <= b for a, b in pairwise(marks))
     result = {"schema_version": 1, **summary(marks), "device": device_facts()}

@@ -96,6 +96,7 @@ def normalised(h: bytes, moments: ImpostorMoments) -> bytes:
         "impostor_root_bias": moments.root[:, -1],
         "to_mean": np.array([moments.to_mean]),
         "to_deviation": np.array([moments.to_deviation]),
+        "least_deviation": np.array(1e-6),  # of verifiers that say the same of everybody
         "least_stretch": np.array(STRETCH[0]),
         "most_stretch": np.array(STRETCH[1]),
         "is_score_bias": is_bias,
@@ -103,7 +104,8 @@ def normalised(h: bytes, moments: ImpostorMoments) -> bytes:
     steps: tuple[tuple[str, tuple[str, ...], str, dict[str, Any]], ...] = (
         ("Gemm", ("templates", "impostor_mean", "impostor_mean_bias"), "mean", {}),  # [N, 1]
         ("Gemm", ("templates", "impostor_root", "impostor_root_bias"), "deviations", {}),  # [N, D + 1]
-        ("ReduceL2", ("deviations",), "deviation", {"axes": [1]}),  # [N, 1]
+        ("ReduceL2", ("deviations",), "any_deviation", {"axes": [1]}),  # [N, 1]
+        ("Max", ("any_deviation", "least_deviation"), "deviation", {}),
         ("Div", ("to_deviation", "deviation"), "wanted_stretch", {}),
         ("Clip", ("wanted_stretch", "least_stretch", "most_stretch"), "stretch", {}),
         ("Mul", ("mean", "stretch"), "stretched_mean", {}),

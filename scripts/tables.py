@@ -15,6 +15,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # found from a clone that is not installed, too
 
+from cells import percent, table
+from device_tables import door, instructions, soak, visitors
+
 from benchmarks.report.build import build
 from benchmarks.report.build import read_results as found_results
 from benchmarks.report.cells import percent as wide
@@ -36,14 +39,6 @@ how to choose a threshold: [evaluation.md](evaluation.md). `toolkit report docs/
 
 """
 INT8_AIM = 0.003
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows]).replace(" --- ", "---")
-
-
-def percent(rate: dict[str, float]) -> str:
-    return f"{rate['rate']:.1%} [{rate['low']:.1%}, {rate['high']:.1%}]"
 
 
 def pairs(results: dict[str, Any]) -> str:
@@ -228,51 +223,13 @@ def ablation(results: dict[str, Any]) -> str:
     return f"{ablation_table(variants)}\n\n{variants[0]['faces']:,} faces shown to each."
 
 
-def door(results: dict[str, Any]) -> str:
-    d = results["door"]
-    cpu, lively, size = d["cpu_per_frame"], d["liveness"], d["install_bytes"]
-    strict = d["sequential"]["fmr1e-3"]["wait_ms"]
-    late = strict["everybody"]["p95"]
-    waits = (
-        f"{'never' if late is None else f'{late:.0f} ms'} over everybody, {strict['accepted']['p95']:.0f} ms over "
-        f"those accepted; within 500 ms {count(strict['within_500_ms'])}"
-    )
-    visits = {
-        side: "; ".join(f"{point} {count(r[side]['accepted'])}" for point, r in d["sequential"].items())
-        for side in ("genuine", "impostor")
-    }
-    share = cpu["verifier_share_of_ours"]
-    passive, challenge = lively["passive"], lively["challenge"]
-    rows = [
-        ["processor time a frame, one thread, against YuNet and SFace on every frame", "≤ 0.6×",
-         f"{cpu['ratio']:.2f}× ({cpu['ours_ms']:.1f} ms against {cpu['every_frame_ms']:.1f} ms)"],
-        ["the verifier's share of that", "≤ 5 %",
-         f"{cpu['verifier_share_of_every_frame']:.1%} of YuNet and SFace; {share:.1%} of our own, smaller, total"],
-        ["wait of an enrolled person from the first usable frame, p95, at fmr1e-3", "≤ 500 ms", waits],
-        ["enrolled people's visits accepted, new photos", "", visits["genuine"]],
-        ["strangers' visits accepted", "none at fmr1e-4", visits["impostor"]],
-        ["what `pip install 'hyperverify[litert]'` brings", "≤ 350 MB",
-         f"{size['litert'] / 1e6:.0f} MB; `[onnxruntime]` {size['onnxruntime'] / 1e6:.0f} MB"],
-        ["passive cue: people refused (BPCER)", "", count(passive["bpcer"])],
-        ["passive cue: attacks missed (APCER)", "",
-         "; ".join(f"{name} {count(passive[f'apcer_{key}'])}"
-                   for name, key in (("screens", "screen"), ("prints", "print"), ("cut-outs", "cut_out")))],
-        [f"challenge of {challenge['steps']} turns: people refused (BPCER)", "", count(challenge["bpcer"])],
-        ["challenge: attacks passed (APCER)", "",
-         f"turned paper {count(challenge['apcer_print_turned'])}; replayed turns {count(challenge['apcer_replay'])}"],
-    ]  # fmt: skip
-    where = f"{d['people']} people, {d['device']['cores']} cores of {d['device']['processor']}"
-    return f"{table(['', 'target', 'measured'], rows)}\n\nGenerator {d['generator']['version']}, {where}."
-
-
-def count(rate: dict[str, float]) -> str:
-    return f"{rate['errors']:,} of {rate['trials']:,}, {percent(rate)}"
-
-
 TABLES = {
     f.__name__: f
     for f in (
         door,
+        visitors,
+        instructions,
+        soak,
         ablation,
         cross,
         pairs,

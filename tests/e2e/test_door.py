@@ -212,7 +212,7 @@ def test_nothing_with_pixels_is_written(bundle: Path, people: dict[str, scenes.P
 
 
 def test_seconds_of_a_long_day(bundle: Path, people: dict[str, scenes.Portrait], tmp_path: Path) -> None:
-    """What `make soak` does for ten minutes: nothing is left open, everybody is decided on, the watchdog is fed."""
+    """What `make soak` does for hours of video: nothing is left open, everybody is decided on, the watchdog is fed."""
     video = scenes.write_video(tmp_path / "v.avi", [*visit(people["obama"], 2.0), *nobody(1.0)])
     command = [sys.executable, "-m", "benchmarks.soak", bundle, video, tmp_path / "soak.json", "--seconds", "8"]
     done = subprocess.run(
