@@ -31,6 +31,7 @@ from models.files import find_model
 from toolkit.errors import HyperverifyError, MissingError
 
 ROUNDS = 10
+SLOW_MACS = 10_000_000  # networks beyond get fewer runs
 DETECTION_PX = 320
 EMBEDDINGS = ("sface", "dlib", "mobilefacenet", "embedding")  # the last one is of the verifier's size
 NETWORKS = (*EMBEDDINGS, "yunet")
@@ -166,7 +167,7 @@ def interleaved(peers: list[Peer], crops: np.ndarray, runs: int) -> list[Timing]
     for round_ in range(ROUNDS):
         for peer, collected in zip(peers, samples, strict=True):
             crop = crops[round_ % len(crops)]
-            slow = peer.name in NETWORKS
+            slow = peer.count.macs > SLOW_MACS
             count = max(2, runs // ROUNDS // (10 if slow else 1))
             timing = measure(partial(peer.run, crop), count, warm_up=2 if slow else 10)
             collected += [sample / peer.faces for sample in timing.samples_ms]

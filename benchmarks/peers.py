@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.enrolling import Enrol
 from benchmarks.graph_count import Count
 from benchmarks.pairs import score_pairs, summarise
-from benchmarks.peer_latency import Peer, interleaved, mobilefacenet, open_network
+from benchmarks.peer_latency import ROUNDS, Peer, interleaved, mobilefacenet, open_network
 from benchmarks.protocols import Pairs
 from benchmarks.scoring import FileScorer
 from benchmarks.tiny_embedding import SHIPPED, open_embedding
@@ -25,8 +25,8 @@ from device.runtimes import RUNTIMES, load_verifier
 from export.bundle import write_model
 from models.backbone import load_backbone, unit
 from models.facedata import FaceFile, read_faces, templates_of
-from models.faceset import FaceSet
-from models.files import MODEL_FILES
+from models.faceset import FaceSet, subset
+from models.files import MODEL_FILES, find_model
 from toolkit.errors import MissingError
 
 GALLERIES = (1, 10, 100, 1000)  # enrolled people that one shown face is compared with
@@ -52,7 +52,7 @@ def evaluate_peers(
     with ExitStack() as stack:
         theta = enrol(faces.pixels[:1], faces.templates[:1])
         networks = [_verifier(scorer, theta, stack), *(open_network(name, embedding) for name in peers)]
-        timings = interleaved(networks, source.crops()[:TIMED_RUNS:10], TIMED_RUNS)
+        timings = interleaved(networks, subset(source, list(range(min(ROUNDS, len(source))))).crops(), TIMED_RUNS)
         milliseconds = [timing.summary()["p50_ms"] for timing in timings]
     own, *others = networks
     scores = score_pairs(faces, pairs, enrol, scorer)
@@ -110,11 +110,21 @@ def present(names: tuple[str, ...], embedding: Path = SHIPPED) -> tuple[list[str
     here, missing = [], {}
     for name in names:
         try:
-            open_network(name, embedding)
+            _find(name, embedding)
             here.append(name)
         except MissingError as error:
             missing[name] = str(error)
     return here, missing
+
+
+def _find(name: str, embedding: Path) -> None:
+    """Raises MissingError."""
+    if name == "embedding":
+        open_embedding(embedding)
+    elif name == "mobilefacenet":
+        mobilefacenet()
+    else:
+        find_model(name)
 
 
 def _verifier(scorer: FileScorer, theta: np.ndarray, stack: ExitStack) -> Peer:

@@ -49,6 +49,7 @@ def main() -> None:
             sys.exit(f"toolkit eval scores failed with status {status}")
         found = json.loads(out.read_text())
         assert found["genuine_pairs"] + found["impostor_pairs"] == millions * PART
+        # The kernel's peak of a child begins at what this process held: an upper bound.
         result = {"scores": millions * PART, "seconds": round(time.monotonic() - start, 2),
                   "processor_seconds": round(used.ru_utime + used.ru_stime, 2),
                   "peak_mb": round(used.ru_maxrss * BYTES_A_KB / 1e6), "eer": found["eer"]}  # fmt: skip

@@ -14,10 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.comparisons import Comparisons
-from benchmarks.enrolling import Generated
+from benchmarks.enrolling import Generated, each_alone
 from benchmarks.household import enrolment_sets, household_trials, operating_points, summarise
 from benchmarks.protocols import Pairs, read_pairs
 from benchmarks.scoring import FileScorer
+from export.bundle import write_model
+from export.stencil import Stencil, file_tensors
 from models.facedata import read_faces, templates_of
 from models.faceset import FaceSet, load_faces, without_lookalikes
 from models.generator import Generator
@@ -207,6 +209,20 @@ def test_household_counts_every_pair_once(noise_faces: np.ndarray) -> None:
     assert operating_points(trials) == {}, "eight impostor pairs can state no rate of one in a hundred"
     with pytest.raises(HyperverifyError, match="two people with more than 3"):
         household_trials(faces, Generated(h), FileScorer(h.info.spec, "int8"), photos=3)
+
+
+def test_people_enrolled_in_blocks_get_the_weights_and_files_of_their_own(noise_faces: np.ndarray) -> None:
+    h = Generator()
+    templates = np.random.default_rng(1).standard_normal((8, h.template_dim)).astype(np.float32)
+    templates /= np.linalg.norm(templates, axis=1, keepdims=True)
+    faces = FaceSet(noise_faces, templates, np.arange(8), tuple("abcdefgh"), tuple("abcdefgh"))
+    alone = list(each_alone(Generated(h), faces, [5, 0, 7]))
+    assert [row for row, _ in alone] == [5, 0, 7]
+    stencil = Stencil(h.info.spec, "tflite", "int8")
+    for row, theta in [*alone, *alone]:
+        np.testing.assert_allclose(theta, Generated(h)(noise_faces[[row]], templates[[row]]), atol=1e-5)
+        written = write_model(h.info.spec, theta, "tflite", "int8")
+        assert stencil.fill(file_tensors(h.info.spec, theta, "int8")) == written
 
 
 def test_operating_points_say_what_they_were_set_on() -> None:

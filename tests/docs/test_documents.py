@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.report.build import SECTIONS
+
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
@@ -34,6 +36,12 @@ def test_results_page_is_that_of_the_result_files() -> None:
     command = [sys.executable, "-c", "import tables, sys; sys.stdout.write(tables.results_page())"]
     done = subprocess.run(command, cwd=ROOT / "scripts", capture_output=True, text=True, check=True)
     assert done.stdout == (ROOT / "docs" / "results.md").read_text(), "run `make results`"
+
+
+def test_every_kind_of_result_is_described() -> None:
+    page = (ROOT / "docs" / "results" / "README.md").read_text()
+    for kind in SECTIONS:
+        assert f"| `{kind}` |" in page, kind
 
 
 def test_results_are_those_of_the_shipped_weights() -> None:

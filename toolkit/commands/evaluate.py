@@ -226,7 +226,7 @@ def peers(
     protocol = read_pairs(pairs, loaded) if pairs else pairs_of_pack(faces)
     systems = evaluate_peers(faces, loaded, protocol, names, way, scorer, threads, network)
     result = {**provenance("peers", h, way, scorer, faces), "pairs": (pairs or faces).name, "systems": systems,
-              "missing": missing}  # fmt: skip
+              "missing": sorted(missing)}  # fmt: skip
     emit(result, json, lambda: peers_table(result))
 
 
