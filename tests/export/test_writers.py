@@ -17,7 +17,14 @@ from export.quantize import LEAKY, LINEAR, quantise
 from models.spec import DEFAULT_SPEC, LEAKY_SLOPE
 from toolkit.errors import ArtifactError
 
-FORMATS = [("onnx", "fp32"), ("onnx", "int8"), ("tflite", "fp32"), ("tflite", "int8"), ("tflite", "uint8"), ("c", "int8")]
+FORMATS = [
+    ("onnx", "fp32"),
+    ("onnx", "int8"),
+    ("tflite", "fp32"),
+    ("tflite", "int8"),
+    ("tflite", "uint8"),
+    ("c", "int8"),
+]
 
 
 @pytest.mark.parametrize(("kind", "precision"), FORMATS)
