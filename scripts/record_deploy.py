@@ -75,7 +75,8 @@ def portrait(folder: Path) -> None:
 
 def record(images: Path, work: Path) -> None:
     network = Network(work, 1)
-    host = network.hosts[0]
+    host, clients = network.hosts[0], work / "ssh_config"
+    clients.write_text(clients.read_text().replace("Host device0", "Host door"))
     try:
         portrait(work)
         house = small_wheelhouse(work / "pi5", "1.0")
@@ -84,8 +85,7 @@ def record(images: Path, work: Path) -> None:
         environment = {"HYPERVERIFY_SSH": network.ssh, "HYPERVERIFY_CONFIG": str(work / "config"),
                        "HYPERVERIFY_CACHE": str(work / "cache"),
                        "HYPERVERIFY_WIFI_PASSWORD": "correct horse"}  # fmt: skip
-        hidden = {str(work / "config"): "~/.config/hyperverify", str(host.root): "", "device0": "door",
-                  f"{house}": "pi5", str(work): "~"}  # fmt: skip
+        hidden = {str(work / "config"): "~/.config/hyperverify", str(host.root): "", str(house): "pi5", str(work): "~"}
         terminal = Terminal(work, environment, hidden)
         terminal.run("toolkit keys new")
         terminal.run("toolkit enroll astronaut astronaut.png")
@@ -105,10 +105,9 @@ def record(images: Path, work: Path) -> None:
         bundle = host.state / "bundles/astronaut.hvb"
         door = f"{sys.executable} -m toolkit run {bundle} --source {work / 'visit'} --once && echo the door opens"
         shown = "ssh door 'toolkit run /var/lib/hyperverify/bundles/astronaut.hvb --source visit --once'"
-        terminal.run(f"{shown} && echo the door opens", [*network.ssh.split(), "device0", door])
-        terminal.run("toolkit devices", [*here, "devices", "forget", "root@card"])
-        terminal.lines = terminal.lines[:-2]  # the card's device, which never started
-        terminal.run("toolkit devices", [*here, "devices"])
+        terminal.run(f"{shown} && echo the door opens", [*network.ssh.split(), "door", door])
+        terminal.run("toolkit devices forget root@card")  # which never started
+        terminal.run("toolkit devices")
         terminal.save(images / "deploy-door.svg", "over SSH to a device, and the door")
     finally:
         network.close()
