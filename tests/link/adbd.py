@@ -80,6 +80,8 @@ class Wire:
             self._connection.sendall(head + data)
 
     def close(self) -> None:
+        """Now: the file made from the socket would keep it open."""
+        self._connection.shutdown(socket.SHUT_RDWR)
         self._connection.close()
 
 
