@@ -96,12 +96,9 @@ def record(images: Path, work: Path) -> None:
         )
         terminal.run("toolkit flash door.img --check")
         terminal.save(images / "deploy-flash.svg", "a card becomes a device")
-        here = [sys.executable, "-m", "toolkit"]
-        terminal.run("toolkit devices provision door", [*here, "devices", "provision", "device0"])
+        terminal.run("toolkit devices provision door")
         for _ in range(2):
-            terminal.run(
-                "toolkit deploy astronaut.hvb --to door", [*here, "deploy", "astronaut.hvb", "--to", "device0"]
-            )
+            terminal.run("toolkit deploy astronaut.hvb --to door")
         bundle = host.state / "bundles/astronaut.hvb"
         door = f"{sys.executable} -m toolkit run {bundle} --source {work / 'visit'} --once && echo the door opens"
         shown = "ssh door 'toolkit run /var/lib/hyperverify/bundles/astronaut.hvb --source visit --once'"
