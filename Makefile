@@ -53,10 +53,10 @@ test-systemd: demo/soak/day.avi
 	$(BIN)/python -m benchmarks.scenes demo/soak/visit.avi demo/photos/obama3.jpg
 	sh scripts/test_systemd.sh demo/soak/obama.hvb demo/soak/visit.avi $(abspath $(BIN)/python)
 
-# Debian: apt install openssh-server iproute2. Each step of a deploy is cut off once in every way; twenty devices at once;
-# and all packages of a device, from PyPI.
+# Debian: apt install openssh-server iproute2 fdisk dosfstools mtools e2fsprogs adb gcc. Each step of a deploy is cut off;
+# twenty devices at once; cards and phones; and all packages of a device, from PyPI. Ends after two hours at the latest.
 test-deploy: $(VENV)/.development
-	HYPERVERIFY_ALL_FAULTS=1 $(BIN)/python -m pytest -s -m '' tests/link
+	HYPERVERIFY_ALL_FAULTS=1 timeout --signal=INT 2h $(BIN)/python -m pytest -s -m '' tests/link tests/fuzz
 
 # What was found lies in build/fuzz, and so does what the next run begins with.
 fuzz: $(VENV)/.development

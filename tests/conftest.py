@@ -65,7 +65,7 @@ def toolkit(tmp_path: Path) -> Callable[..., Result]:
     def run(*arguments: object, **environment: str) -> Result:
         command = [sys.executable, "-m", "toolkit", *map(str, arguments)]
         env = os.environ | {"PYTHONPATH": str(ROOT)} | environment
-        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env, timeout=300)
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env, timeout=900)
         return Result(done.returncode, done.stdout, done.stderr)
 
     return run

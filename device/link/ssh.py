@@ -23,6 +23,7 @@ from toolkit import errors
 from toolkit.errors import HyperverifyError, LinkError, UsageError
 
 CONNECT_S = 30
+START_S = 120  # from the login to the agent's greeting: Python from a cold card, or twenty of them on one machine
 REPLY_S = 180  # a self-test on the slowest board, with time to spare
 CHUNK_BYTES = 1 << 15
 OPTIONS = ("-T", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT_S}",
@@ -83,7 +84,7 @@ class SshLink(AbstractContextManager["SshLink"]):
 
     def __enter__(self) -> SshLink:
         try:
-            while self._read_line(CONNECT_S * 2) != GREETING:  # a login may print a banner first
+            while self._read_line(START_S) != GREETING:  # a login may print a banner first
                 pass
         except BaseException:
             self.close()

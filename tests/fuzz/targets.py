@@ -178,8 +178,7 @@ def seeds(bench: Bench) -> dict[str, list[bytes]]:
 
 @contextlib.contextmanager
 def open_bench() -> Iterator[Bench]:
-    memory = Path("/dev/shm")
-    folder = Path(tempfile.mkdtemp(prefix="hyperverify-fuzz-", dir=memory if memory.is_dir() else None)).resolve()
+    folder = Path(tempfile.mkdtemp(prefix="hyperverify-fuzz-")).resolve()
     try:
         yield Bench(folder)
     finally:

@@ -26,7 +26,7 @@ PeerPairs = Annotated[Path | None, typer.Option("--pairs", help="With --peers: a
 PeerPlot = Annotated[
     Path | None, typer.Option("--plot", help="With --peers: folder for accuracy against latency (PNG).")
 ]
-On = Annotated[str, typer.Option("--on", metavar="HOST", help="Measure on this device; deploy to it first.")]
+On = Annotated[str, typer.Option("--on", metavar="HOST", help="Measure there (or adb:SERIAL); deploy first.")]
 Raw = Annotated[Path | None, typer.Option(help="Write all raw samples to this JSON file: a baseline.")]
 Baseline = Annotated[
     Path | None, typer.Option(help="Compare with these raw samples; exit code 5 if a stage is slower.")
@@ -172,11 +172,18 @@ def _measure_here(bundle: Path, runs: int, threads: int, sustained: float) -> di
 
 
 def _measure_on(host: str, bundle: Path, runs: int, threads: int, sustained: float) -> dict[str, Any]:
+    from device.link.adb import bench as bench_on_phone
+    from device.link.adb import is_phone
     from device.link.deploy import bench as bench_on
     from device.link.package import Goods
     from toolkit.commands.keys import open_keys
 
-    return bench_on(host, Goods(bundle, open_keys()), runs, threads, sustained)
+    goods = Goods(bundle, open_keys())
+    if not is_phone(host):
+        return bench_on(host, goods, runs, threads, sustained)
+    if sustained or threads != 1:
+        raise UsageError("on a phone the verifier is timed alone, on one thread", do="leave out --sustained, --threads")
+    return bench_on_phone(host, goods, runs)
 
 
 def _summaries(measured: dict[str, Any], threads: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`toolkit deploy`: bring bundles to devices over SSH, take them back, take people off."""
+"""`toolkit deploy`: bring bundles to devices over SSH or adb, take them back, take people off."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Bundles = Annotated[
     list[Path] | None, typer.Argument(help="Bundle folders NAME.hvb, or parcels NAME.hvp.", show_default=False)
 ]
-To = Annotated[list[str], typer.Option("--to", "-t", help="HOST or USER@HOST; repeat it for several devices at once.")]
+To = Annotated[list[str], typer.Option("--to", "-t", help="HOST, USER@HOST or adb:SERIAL; repeat it for several.")]
 
 
 def deploy(
@@ -45,18 +45,24 @@ def deploy(
     A device runs the old version or the new one, at every instant; a deploy that was cut off goes on when it is
     repeated. An unchanged bundle is not sent again. Exit code 0: done on every device; else the code of what went
     wrong, 6 if that differs from device to device.
+
+    To phones (adb:SERIAL) goes the bundle with a program compiled from its C code, always --plain.
     """
     _check_usage(bundles or [], wheelhouse, dry_run, rollback, remove)
+    _check_phones(to, bool(rollback or wheelhouse), bool(bundles) and not plain)
+    from device.link.adb import is_phone
+    from device.link.adb import remove as remove_from_phone
     from device.link.deploy import on_hosts
     from device.link.deploy import remove as remove_from
     from device.link.deploy import rollback as roll_back_on
     from device.link.ssh import check_host
 
-    hosts = [check_host(host) for host in dict.fromkeys(to)]
+    hosts = [host if is_phone(host) else check_host(host) for host in dict.fromkeys(to)]
     if rollback:
         outcomes = on_hosts(hosts, lambda host, outcome: roll_back_on(host, outcome, rollback))
     elif remove:
-        outcomes = on_hosts(hosts, lambda host, outcome: remove_from(host, outcome, remove))
+        take_off = {True: remove_from_phone, False: remove_from}
+        outcomes = on_hosts(hosts, lambda host, outcome: take_off[is_phone(host)](host, outcome, remove))
     else:
         outcomes = _bring(hosts, bundles or [], wheelhouse, dry_run, plain, allow_older)
     finish(outcomes, json)
@@ -66,6 +72,8 @@ def _bring(
     hosts: list[str], bundles: list[Path], wheelhouse: Path | None, dry_run: bool, plain: bool, allow_older: bool
 ) -> list[Outcome]:
     """Packages first, then bundles, to each host."""
+    from device.link.adb import deploy as deploy_to_phone
+    from device.link.adb import is_phone
     from device.link.deploy import Options, on_hosts
     from device.link.deploy import deploy as deploy_to
     from device.link.package import Goods
@@ -78,6 +86,9 @@ def _bring(
     _prepare(goods, keys, plain)
 
     def bring(host: str, outcome: Outcome) -> None:
+        if is_phone(host):
+            deploy_to_phone(host, outcome, goods, dry_run=dry_run)
+            return
         ready = house is None or set_up(host, outcome, house, dry_run, note)
         if goods and ready:
             deploy_to(host, outcome, goods, keys, options, note)
@@ -94,6 +105,20 @@ def _check_usage(bundles: list[Path], wheelhouse: Path | None, dry_run: bool, ro
         raise UsageError("--dry-run is for bundles and wheelhouses")
     for name in filter(None, (rollback, remove)):
         check_name(name)
+
+
+def _check_phones(to: list[str], impossible: bool, sealed: bool) -> None:
+    """A phone has one version, no packages and no keys."""
+    from device.link.adb import is_phone
+
+    phones = [host for host in to if is_phone(host)]
+    if phones and impossible:
+        raise UsageError("--rollback and --wheelhouse are not for phones", got=", ".join(phones))
+    if phones and sealed:
+        raise UsageError(
+            "a phone has no keys to open a parcel with", got=", ".join(phones),
+            do="pass --plain: whoever may use adb there can read what is sent",
+        )  # fmt: skip
 
 
 def _prepare(goods: list[Any], keys: Any, plain: bool) -> None:
