@@ -11,7 +11,7 @@ from benchmarks.enrolling import Generated
 from benchmarks.household import can_enrol, household_trials, operating_points
 from benchmarks.scoring import FileScorer
 from models.backbone import load_backbone
-from models.faceset import load_faces
+from models.faceset import FaceSet
 from models.files import sha256_of
 from models.generator import Generator, GeneratorInfo
 from models.spec import VerifierSpec
@@ -23,15 +23,14 @@ REPEATS = 2  # enrolments a person, of different photos: more trials from the sa
 
 
 def calibrate(
-    path: Path, generator: str, backbone: str, spec: VerifierSpec, training: dict[str, Any], faces: list[Path]
+    path: Path, generator: str, backbone: str, spec: VerifierSpec, training: dict[str, Any], held_out: FaceSet
 ) -> dict[str, Any]:
-    """Write the .json beside the ONNX file at `path`, thresholds set on the faces' `val` split. Returns its content."""
+    """Write the .json beside the ONNX file at `path`, thresholds set on the held-out faces. Returns its content."""
     network = load_backbone(backbone, threads=2)
     digest = sha256_of(path)
     version = f"{__version__}+{digest[:8]}"
     info = GeneratorInfo(version, generator, backbone, network.sha256, spec, training, {})
     _write(path, info)
-    held_out = load_faces(faces, "val", spec.input_px, network)
     enrol, scorer = Generated(Generator(path)), FileScorer(spec, "int8", "litert")  # what devices run
     possible = [n for n in ENROLMENT_PHOTOS if can_enrol(held_out, n)]
     points = {n: operating_points(household_trials(held_out, enrol, scorer, n, REPEATS)) for n in possible}

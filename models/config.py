@@ -21,7 +21,8 @@ from toolkit.errors import ArtifactError, UsageError
 class TrainConfig:
     """Every setting of a training run. Schedules are over the progress of their stage, 0..1."""
 
-    faces: tuple[str, ...]  # Parquet files or folders, relative to the data folder
+    faces: tuple[str, ...]  # files of crops or folders of them (models/facestream.py), relative to the data folder
+    held_out_share: float = 0.0  # of the people of sets without splits, who judge the run and are not trained on
     generator: str = "head"  # "head", "film" or "full"
     backbone: str = "sface"
     verifier: VerifierSpec = DEFAULT_SPEC  # in TOML a table of what differs from `models.spec.mobile_spec`
@@ -54,7 +55,8 @@ class TrainConfig:
         problems = [
             (self.generator not in ("head", "film", "full"), "generator", self.generator, "head, film or full"),
             (self.backbone not in BACKBONES, "backbone", self.backbone, " or ".join(BACKBONES)),
-            (not self.faces, "faces", "none", "at least one Parquet file or folder"),
+            (not self.faces, "faces", "none", "at least one file or folder of crops"),
+            (not 0 <= self.held_out_share < 1, "held_out_share", self.held_out_share, "0 ≤ held_out_share < 1"),
             (self.seed < 0, "seed", self.seed, "0 or more"),
             (self.clusters < 1, "clusters", self.clusters, "at least 1"),
             (self.hidden < 1, "hidden", self.hidden, "at least 1"),
@@ -107,7 +109,7 @@ def parse_config(data: dict[str, Any], path: Path) -> TrainConfig:
             raise UsageError(f"{path}: unknown setting {key}", do=hint)
         data[key] = _converted(path, key, value, known[key].default)
     if "faces" not in data:
-        raise UsageError(f"{path}: the setting faces is missing", expected="a list of Parquet files or folders")
+        raise UsageError(f"{path}: the setting faces is missing", expected="a list of files or folders of crops")
     return TrainConfig(**data)
 
 

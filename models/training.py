@@ -72,7 +72,8 @@ class Trainer:
         self.sampler = KcsSampler(train.templates, train.identity, config.clusters, config.seed)
         self.templates = torch.from_numpy(train.templates)
         self.identity = torch.from_numpy(train.identity)
-        digest = hashlib.sha256(train.templates.tobytes() + train.identity.tobytes())
+        digest = hashlib.sha256(train.templates.data)
+        digest.update(train.identity.data)
         self._data_hash = digest.hexdigest()
         folder.mkdir(parents=True, exist_ok=True)
         self.checkpoint = folder / "checkpoint.pt"

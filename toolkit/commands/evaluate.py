@@ -304,12 +304,13 @@ def _provenance(kind: str, h: Generator, enrol: Enrol, scorer: FileScorer, faces
 
 def _digest(faces: Path) -> str:
     """Of a file; of a folder, that of its files' digests in order."""
-    from models.facedata import face_files, read_faces
+    from models.facedata import digest_of
+    from models.facestream import face_files
     from models.files import sha256_of
 
     files = face_files([faces])
     if files == [faces]:
-        return read_faces(faces).digest
+        return digest_of(faces)
     return sha256(" ".join(map(sha256_of, files)).encode()).hexdigest()
 
 

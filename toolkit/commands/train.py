@@ -70,8 +70,7 @@ def _train(
     from models.config import read_config
 
     settings = read_config(config)
-    paths = _paths(settings, data)
-    faces, held_out = _load(settings, paths, threads)
+    faces, held_out = _load(settings, _paths(settings, data), threads)
     trainer = _trainer(settings, faces, held_out, out, compile_)
     if start is not None:
         trainer.start_from(start)
@@ -79,7 +78,7 @@ def _train(
         raise UsageError("shared_epochs is 0, so there is nothing to start from", do="pass --start CHECKPOINT")
     note(f"{len(faces)} faces to train on, {len(held_out)} held out; run folder {out}")
     validation = trainer.run(resume=not fresh)
-    result = _finish(trainer, paths, config.name, vars(validation), out)
+    result = _finish(trainer, config.name, vars(validation), out)
     emit(result, json, lambda: f"{out / 'h.onnx'}: held-out EER {validation.eer:.2%}")
 
 
@@ -129,17 +128,15 @@ def _load(settings: TrainConfig, paths: list[Path], threads: int) -> tuple[FaceS
     """Training and held-out faces. Raises InputError when the latter cannot judge a run or set thresholds."""
     from benchmarks.household import can_enrol
     from models.backbone import load_backbone
-    from models.faceset import load_faces, without_lookalikes
+    from models.facemap import map_faces
 
     backbone = load_backbone(settings.backbone, threads=threads)
-    side = settings.verifier.input_px
-    held_out = load_faces(paths, "val", side, backbone)
-    if not can_enrol(held_out, 1):
-        raise InputError("the held-out faces cannot set thresholds", expected="two people with two photos in `val`")
-    every = load_faces(paths, "train", side, backbone)
-    faces = without_lookalikes(every, held_out, backbone.name)
-    note(f"{len(every) - len(faces)} unknown faces left out: they may show held-out people")
-    return faces, held_out
+    found = map_faces(paths, settings.verifier.input_px, backbone, settings.held_out_share)
+    if not can_enrol(found.held_out, 1):
+        raise InputError("the held-out faces cannot set thresholds", expected="two people with two photos in `val`",
+                         do="set held_out_share where the sets have no splits")  # fmt: skip
+    note(f"{found.left_out} unknown faces left out: they may show held-out people")
+    return found.train, found.held_out
 
 
 def _trainer(settings: TrainConfig, faces: FaceSet, held_out: FaceSet, out: Path, compiled: bool) -> Trainer:
@@ -148,8 +145,10 @@ def _trainer(settings: TrainConfig, faces: FaceSet, held_out: FaceSet, out: Path
     return Trainer(settings, faces, held_out, out, StepLine(), compiled)
 
 
-def _finish(trainer: Trainer, paths: list[Path], config: str, validation: dict[str, Any], out: Path) -> dict[str, Any]:
+def _finish(trainer: Trainer, config: str, validation: dict[str, Any], out: Path) -> dict[str, Any]:
     """Write the generator and its operating points."""
+    import numpy as np
+
     from benchmarks.calibration import calibrate
     from models.h_onnx import write_generator
     from toolkit.atomic import write_atomically
@@ -160,10 +159,11 @@ def _finish(trainer: Trainer, paths: list[Path], config: str, validation: dict[s
         "configuration": config,
         "configuration_hash": settings.hash,
         "faces": len(trainer.train),
-        "identities": len(set(identity[identity >= 0].tolist())),
+        "identities": len(np.unique(identity[identity >= 0])),
         "held_out_faces": len(trainer.held_out),
         "validation": validation,
         **trainer.fit_int8(),
     }
     write_atomically(out / "h.onnx", write_generator(trainer.averaged), mode=0o644)
-    return calibrate(out / "h.onnx", settings.generator, settings.backbone, trainer.network.spec, training, paths)
+    spec = trainer.network.spec
+    return calibrate(out / "h.onnx", settings.generator, settings.backbone, spec, training, trainer.held_out)
