@@ -49,6 +49,7 @@ class TrainConfig:
     cross_entropy: Schedule = field(default=Schedule(((0.0, 1.0),)))
     norm_penalty: Schedule = field(default=Schedule(((0.0, 1e-4),)))
     positive_weight: float = 30.0
+    margin: float = 0.0  # above 0: a margin softmax takes the place of the weighted cross-entropy, as a baseline
 
     def __post_init__(self) -> None:
         """Check the settings together. Raises UsageError."""
@@ -63,6 +64,7 @@ class TrainConfig:
             (min(self.users, self.genuine, self.impostors) < 1, "users, genuine or impostors",
              (self.users, self.genuine, self.impostors), "at least 1 each"),
             (self.bank < 0, "bank", self.bank, "0 or more"),
+            (self.margin < 0, "margin", self.margin, "0 or more"),
             (self.batch < 8, "batch", self.batch, "at least 8"),
             (self.shared_epochs < 0, "shared_epochs", self.shared_epochs, "0 (with --start) or more"),
             (not 0 <= self.average < 1, "average", self.average, "0 ≤ average < 1"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ from toolkit.progress import StepLine
 if TYPE_CHECKING:
     from models.ablation import Variant
     from models.config import TrainConfig
+    from models.distributed import Group
     from models.faceset import FaceSet
     from models.training import Trainer
     from models.validate import Validation
@@ -48,12 +50,15 @@ def train(
 ) -> None:
     """Train the hypernetwork. Ctrl-C stops after the step and saves; the same command goes on from there.
 
+    Under torchrun, its processes share every batch; the configuration's batch is that of all together.
     Writes OUT/h.onnx and OUT/h.json, which `toolkit enroll --generator` takes. With --ablate, OUT/ablation.json and a
     folder for each variant. Needs 'hyperverify[train]'.
     """
     if (config is None) == (ablate is None):
         raise UsageError("train needs one of --config and --ablate", got="both" if config else "neither")
     interrupted = _check_packages(threads)
+    if ablate is not None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("--ablate is for one process", do="start it without torchrun")
     try:
         if ablate is not None:
             _ablate(ablate, data, out, fresh, compile_, threads, json)
@@ -68,18 +73,31 @@ def _train(
     config: Path, data: Path, out: Path, start: Path | None, fresh: bool, compile_: bool, threads: int, json: bool
 ) -> None:
     from models.config import read_config
+    from models.distributed import joined_processes
 
     settings = read_config(config)
+    with joined_processes() as group:
+        trainer = _prepared(settings, data, out, start, compile_, threads, group)
+        validation = trainer.run(resume=not fresh)
+    if not group.first:
+        return
+    result = _finish(trainer, config.name, vars(validation), out)
+    emit(result, json, lambda: f"{out / 'h.onnx'}: held-out EER {validation.eer:.2%}")
+
+
+def _prepared(
+    settings: TrainConfig, data: Path, out: Path, start: Path | None, compile_: bool, threads: int, group: Group
+) -> Trainer:
+    if compile_ and group.size > 1:
+        raise UsageError("--compile is for one process", got=f"{group.size} processes", do="leave it out")
     faces, held_out = _load(settings, _paths(settings, data), threads)
-    trainer = _trainer(settings, faces, held_out, out, compile_)
+    trainer = _trainer(settings, faces, held_out, out, compile_, group)
     if start is not None:
         trainer.start_from(start)
     elif settings.shared_epochs == 0 and not trainer.checkpoint.is_file():
         raise UsageError("shared_epochs is 0, so there is nothing to start from", do="pass --start CHECKPOINT")
     note(f"{len(faces)} faces to train on, {len(held_out)} held out; run folder {out}")
-    validation = trainer.run(resume=not fresh)
-    result = _finish(trainer, config.name, vars(validation), out)
-    emit(result, json, lambda: f"{out / 'h.onnx'}: held-out EER {validation.eer:.2%}")
+    return trainer
 
 
 def _ablate(file: Path, data: Path, out: Path, fresh: bool, compile_: bool, threads: int, json: bool) -> None:
@@ -139,10 +157,12 @@ def _load(settings: TrainConfig, paths: list[Path], threads: int) -> tuple[FaceS
     return found.train, found.held_out
 
 
-def _trainer(settings: TrainConfig, faces: FaceSet, held_out: FaceSet, out: Path, compiled: bool) -> Trainer:
-    from models.training import Trainer
+def _trainer(
+    settings: TrainConfig, faces: FaceSet, held_out: FaceSet, out: Path, compiled: bool, group: Group | None = None
+) -> Trainer:
+    from models.training import ALONE, Trainer
 
-    return Trainer(settings, faces, held_out, out, StepLine(), compiled)
+    return Trainer(settings, faces, held_out, out, StepLine(), compiled, group or ALONE)
 
 
 def _finish(trainer: Trainer, config: str, validation: dict[str, Any], out: Path) -> dict[str, Any]:
