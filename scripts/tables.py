@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -212,9 +213,14 @@ def cross(results: dict[str, Any]) -> str:
     return table(["target", "every layer", "instructions", "flash, bytes", "RAM, bytes", "stack, bytes"], rows)
 
 
-def ablation(results: dict[str, Any]) -> str:
-    variants = results["ablation"]["variants"]
-    return f"{ablation_table(variants)}\n\n{variants[0]['faces']:,} faces shown to each."
+def compared(name: str) -> Callable[[dict[str, Any]], str]:
+    """The table that `toolkit train --ablate` made, from docs/results/NAME.json."""
+
+    def variants(results: dict[str, Any]) -> str:
+        rows = results[name]["variants"]
+        return f"{ablation_table(rows)}\n\n{rows[0]['faces']:,} faces shown to each."
+
+    return variants
 
 
 def door(results: dict[str, Any]) -> str:
@@ -262,7 +268,6 @@ TABLES = {
     f.__name__: f
     for f in (
         door,
-        ablation,
         cross,
         pairs,
         aims,
@@ -276,6 +281,7 @@ TABLES = {
         refinement,
     )
 }
+TABLES |= {name: compared(name) for name in ("ablations", "forms", "search")}
 
 
 class NotMeasuredError(Exception):
