@@ -39,6 +39,9 @@ BackboneFile = Annotated[
     Path | None, typer.Option("--backbone", help="The backbone's file, or the folder of its files; default: found.")
 ]
 EnrolCounts = Annotated[str, typer.Option("--enrol", help="Numbers of enrolment photos, with commas.")]
+Mirror = Annotated[
+    bool, typer.Option("--mirror", help="Score each face and its mirror image, and take the mean: f runs twice.")
+]
 Split = Annotated[str, typer.Option(help="Only this split of the file, where it has splits; empty: all.")]
 
 
@@ -53,6 +56,7 @@ def pairs(
     runtime: RuntimeName = "auto",
     generator: GeneratorFile = None,
     backbone: BackboneFile = None,
+    mirror: Mirror = False,
     plot: Plot = None,
     threads: Threads = 2,
     json: Json = False,
@@ -63,7 +67,7 @@ def pairs(
     Clopper-Pearson 95 % intervals; those thresholds are set on the same impostor pairs.
     """
     _check_pairs(faces, pairs)
-    h, enrol, scorer = _prepare(generator, precision, runtime, plot)
+    h, enrol, scorer = _prepare(generator, precision, runtime, plot, mirror)
     from benchmarks.pairs import evaluate_pairs
     from benchmarks.protocols import pairs_of_pack, read_pairs
 
@@ -92,6 +96,7 @@ def household(
     backbone: BackboneFile = None,
     refine: BankFile = None,
     refine_seconds: RefineSeconds = 0.0,
+    mirror: Mirror = False,
     plot: Plot = None,
     threads: Threads = 2,
     json: Json = False,
@@ -103,7 +108,7 @@ def household(
     likelihood ratio (fitted on other people) and by mean, as `toolkit run` does.
     """
     counts = _counts(enrol)
-    h, way, scorer = _prepare(generator, precision, runtime, plot)
+    h, way, scorer = _prepare(generator, precision, runtime, plot, mirror)
     refiner = load_refiner(h, refine, refine_seconds)
     from benchmarks.enrolling import Refined
     from benchmarks.household import evaluate_household
@@ -248,7 +253,7 @@ def _counts(text: str) -> list[int]:
 
 
 def _prepare(
-    generator: Path | None, precision: str, runtime: str, plot: Path | None
+    generator: Path | None, precision: str, runtime: str, plot: Path | None, mirror: bool = False
 ) -> tuple[Generator, Enrol, FileScorer]:
     """The generator, the way to enrol with it, and what scores. Raises UsageError or MissingError before any work."""
     from device.runtimes import check_precision, choose_runtime
@@ -266,7 +271,7 @@ def _prepare(
 
         check_plotting(plot)
     h = Generator(generator or SHIPPED)
-    return h, Generated(h), FileScorer(h.info.spec, precision, name)
+    return h, Generated(h), FileScorer(h.info.spec, precision, name, mirror)
 
 
 def _check_packages() -> None:
@@ -297,6 +302,7 @@ def _provenance(kind: str, h: Generator, enrol: Enrol, scorer: FileScorer, faces
         "enrolment": enrol.method,
         "precision": scorer.precision,
         "runtime": scorer.runtime,
+        "mirrored": scorer.mirrored,
         "faces": faces.name,
         "faces_sha256": _digest(faces),
     }
