@@ -4,15 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help setup demo test test-device test-cross test-deploy soak results lint format clean
+.PHONY: help setup demo test test-device test-systemd test-cross test-deploy fuzz soak results lint format clean
 
 help:
 	@echo "make demo         enrol, export, verify, run and bench on sample photos"
 	@echo "make test         set everything up and run the tests"
 	@echo "make test-device  the device part alone, in an environment without the rest"
+	@echo "make test-systemd the device's unit under a systemd of its own; root"
 	@echo "make test-deploy  every fault of a deploy, over SSH to network namespaces; root, a long while"
+	@echo "make fuzz         coverage-guided fuzzing of every parser of strangers' bytes (SECONDS=600; for the night)"
 	@echo "make test-cross   the C code on aarch64 and Cortex-M, emulated (CROSS=--json)"
-	@echo "make soak         hours at a door replayed in ten minutes, then 1,000 camera faults (for the night)"
+	@echo "make soak         eight hours at a door in half an hour, then 1,000 camera faults (for the night)"
 	@echo "make results      measure the shipped weights again (DATA=folder), write docs/results.md and the tables"
 	@echo "make setup        the environment for development in $(VENV)"
 	@echo "make lint format clean"
@@ -46,24 +48,38 @@ test: $(VENV)/.development demo/photos
 test-device: $(VENV)/.development
 	sh scripts/test_device.sh $(PYTHON) $(BIN)/python
 
+# Debian: apt install systemd systemd-container. As root; a container boots, nothing outside it changes.
+test-systemd: demo/soak/day.avi
+	$(BIN)/python -m benchmarks.scenes demo/soak/visit.avi demo/photos/obama3.jpg
+	sh scripts/test_systemd.sh demo/soak/obama.hvb demo/soak/visit.avi $(abspath $(BIN)/python)
+
 # Debian: apt install openssh-server iproute2. Each step of a deploy is cut off once in every way; twenty devices at once;
 # and all packages of a device, from PyPI.
 test-deploy: $(VENV)/.development
 	HYPERVERIFY_ALL_FAULTS=1 $(BIN)/python -m pytest -s -m '' tests/link
 
+# What was found lies in build/fuzz, and so does what the next run begins with.
+fuzz: $(VENV)/.development
+	$(PIP) -e '.[fuzz]'
+	$(BIN)/python tests/fuzz/fuzz.py $(or $(SECONDS),600) build/fuzz $(TARGETS)
+
 # The C code on aarch64 and Cortex-M in emulation. Needs the Debian packages that docs/export.md names.
 test-cross: $(VENV)/.workstation
 	$(BIN)/python scripts/test_cross.py $(CROSS)
 
-# Memory, open files and watchdog of a device's process, and cameras that fail. SECONDS and FAULTS make it shorter.
-soak: $(VENV)/.development demo/photos
+# Memory, open files and watchdog of a device's process, and cameras that fail. HOURS (of video), SECONDS (by the
+# clock) and FAULTS make it shorter; FPS, 5 frames a second of video, makes it longer.
+soak: demo/soak/day.avi
+	$(BIN)/python -m benchmarks.soak demo/soak/obama.hvb demo/soak/day.avi demo/soak/soak.json \
+		--hours $(or $(HOURS),8) --seconds $(or $(SECONDS),3600) --faults $(or $(FAULTS),1000)
+
+demo/soak/day.avi: $(VENV)/.development | demo/photos
 	mkdir -p demo/soak
 	$(BIN)/toolkit enroll obama demo/photos/obama.jpg demo/photos/obama2.jpg --out demo/soak --replace
-	$(BIN)/python -m benchmarks.scenes demo/soak/day.avi demo/photos/obama3.jpg demo/photos/biden.jpg
-	$(BIN)/python -m benchmarks.soak demo/soak/obama.hvb demo/soak/day.avi demo/soak/soak.json \
-		--seconds $(or $(SECONDS),600) --faults $(or $(FAULTS),1000)
+	$(BIN)/python -m benchmarks.scenes demo/soak/day.avi demo/photos/obama3.jpg demo/photos/biden.jpg \
+		--fps $(or $(FPS),5) --shrink 2 --empty 12
 
-# DATA holds lfw/view2.parquet, lfw/pairs.txt and faces/*.parquet; without it only the documents are written again.
+# DATA holds lfw/view2.parquet, lfw/pairs.txt, faces/*.parquet and photos/; without it only the documents are written again.
 results: $(VENV)/.development
 	$(BIN)/python scripts/results.py $(if $(DATA),--data "$(DATA)")
 

@@ -1,7 +1,12 @@
-"""Thresholds for the named operating points, from held-out people, written beside the generator."""
+"""Thresholds for the named operating points, from held-out people, written beside the generator.
+
+`python -m benchmarks.calibration models/weights/h.onnx --faces DATA/faces` sets them again, for a generator that was
+written before strangers' scores were made alike (models/normalisation.py) after doing that.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +16,8 @@ from benchmarks.enrolling import Generated
 from benchmarks.household import can_enrol, household_trials, operating_points
 from benchmarks.scoring import FileScorer
 from models.backbone import load_backbone
-from models.faceset import FaceSet
+from models.faceset import FaceSet, load_faces
+from models.facestream import face_files
 from models.files import sha256_of
 from models.generator import Generator, GeneratorInfo
 from models.spec import VerifierSpec
@@ -42,3 +48,23 @@ def calibrate(
 def _write(path: Path, info: GeneratorInfo) -> None:
     text = json.dumps(info.to_dict(), indent=2, sort_keys=True) + "\n"
     write_atomically(path.with_suffix(".json"), text.encode(), mode=0o644)
+
+
+def main() -> None:
+    from models.normalisation import impostor_moments, is_normalised, normalised
+
+    parser = argparse.ArgumentParser(description="Set a generator's operating points again.")
+    parser.add_argument("h", type=Path, help="the generator, h.onnx beside its h.json")
+    parser.add_argument("--faces", type=Path, action="append", required=True, help="the faces it was trained on")
+    options = parser.parse_args()
+    info, paths = Generator(options.h).info, face_files(options.faces)
+    if not is_normalised(plain := options.h.read_bytes()):
+        faces = load_faces(paths, "train", info.spec.input_px, load_backbone(info.backbone, threads=2))
+        write_atomically(options.h, normalised(plain, impostor_moments(plain, info.spec, faces)), mode=0o644)
+    held_out = load_faces(paths, "val", info.spec.input_px, load_backbone(info.backbone, threads=2))
+    told = calibrate(options.h, info.generator, info.backbone, info.spec, info.training, held_out)
+    print(json.dumps(told["operating_points"], indent=2))
+
+
+if __name__ == "__main__":
+    main()

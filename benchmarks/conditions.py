@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,17 @@ def conditions() -> dict[str, Any]:
         "throttled": now,
         "throttled_since_boot": since_boot,
     }
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """Threads that are started inside share one core of this machine."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(before)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _temperature() -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -11,7 +11,10 @@ import numpy as np
 from models.generator import Generator, fuse_templates
 
 if TYPE_CHECKING:
+    from models.faceset import FaceSet
     from models.refine import Refinement
+
+BLOCK = 64  # people whose weights are generated at once
 
 
 class Enrol(Protocol):
@@ -34,6 +37,16 @@ class Generated:
     def __call__(self, pixels: np.ndarray, templates: np.ndarray) -> np.ndarray:
         theta: np.ndarray = self.h.weights(fuse_templates(templates)[None])[0]
         return theta
+
+
+def each_alone(enrol: Enrol, faces: FaceSet, rows: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
+    """Each of these faces enrolled from that one photo: (row, θ). A generator takes a block at a time: far quicker."""
+    if not isinstance(enrol, Generated):
+        yield from ((row, enrol(faces.pixels[[row]], faces.templates[[row]])) for row in rows)
+        return
+    for start in range(0, len(rows), BLOCK):
+        block = rows[start : start + BLOCK]
+        yield from zip(block, enrol.h.weights(faces.templates[list(block)]), strict=True)
 
 
 @dataclass(frozen=True)

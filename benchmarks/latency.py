@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,8 +60,7 @@ def stage_latencies(bundle: Bundle, runs: int, threads: int) -> dict[str, Timing
     """ "detect", "align", and for each installed runtime and precision "verify/…" and "end_to_end/…"."""
     frame, landmarks = synthetic_frame()
     detector = FaceDetector(bundle.read(DETECTOR), CAMERA_SIDES_PX, threads)
-    side, limits = bundle.spec.input_px, QualityLimits()
-    face = Face(220, 120, 170, 170, 1.0, landmarks)
+    side = bundle.spec.input_px
 
     def aligned() -> np.ndarray:
         return align(frame, landmarks, side)
@@ -69,21 +70,52 @@ def stage_latencies(bundle: Bundle, runs: int, threads: int) -> dict[str, Timing
         "detect": measure(lambda: detector.detect(frame), max(20, runs // 10)),
         "align": measure(aligned, runs),
     }
-    for runtime in installed_runtimes():
-        for precision in precisions(runtime):
-            if MODELS[RUNTIMES[runtime].kind, precision] not in bundle.manifest["files"]:
-                continue
-            with open_verifier(bundle, runtime, precision, threads) as verifier:
-                key = f"{runtime}/{precision}"
-                found[f"verify/{key}"] = measure(lambda v=verifier: v.score(pixels), runs)  # type: ignore[misc]
+    for runtime, precision in forms(bundle):
+        key = f"{runtime}/{precision}"
+        with open_verifier(bundle, runtime, precision, threads) as verifier:
+            found[f"verify/{key}"] = measure(lambda v=verifier: v.score(pixels), runs)  # type: ignore[misc]
+        with end_to_end(bundle, runtime, precision, threads) as whole:
+            found[f"end_to_end/{key}"] = measure(whole, max(20, runs // 10))
+    return found
 
-                def whole(v: Any = verifier) -> None:
-                    detector.detect(frame)
-                    crop = align(frame, landmarks, side)
-                    assess(crop, face, limits)
-                    v.score(crop)
 
-                found[f"end_to_end/{key}"] = measure(whole, max(20, runs // 10))
+def forms(bundle: Bundle) -> list[tuple[str, str]]:
+    """(runtime, precision) of every file of the bundle that this machine can run."""
+    return [
+        (runtime, precision)
+        for runtime in installed_runtimes()
+        for precision in precisions(runtime)
+        if MODELS[RUNTIMES[runtime].kind, precision] in bundle.manifest["files"]
+    ]
+
+
+@contextmanager
+def end_to_end(bundle: Bundle, runtime: str, precision: str, threads: int) -> Iterator[Callable[[], None]]:
+    """One call: detect, align, check and verify the frame that every stage is timed on."""
+    frame, landmarks = synthetic_frame()
+    detector = FaceDetector(bundle.read(DETECTOR), CAMERA_SIDES_PX, threads)
+    side, limits, face = bundle.spec.input_px, QualityLimits(), Face(220, 120, 170, 170, 1.0, landmarks)
+    with open_verifier(bundle, runtime, precision, threads) as verifier:
+
+        def whole() -> None:
+            detector.detect(frame)
+            crop = align(frame, landmarks, side)
+            assess(crop, face, limits)
+            verifier.score(crop)
+
+        yield whole
+
+
+def all_core_latencies(bundle: Bundle, runs: int) -> dict[str, Timing]:
+    """ "verify on N threads/…" of each form whose runtime takes threads, N being the machine's cores."""
+    cores = os.cpu_count() or 1
+    frame, landmarks = synthetic_frame()
+    pixels, found = align(frame, landmarks, bundle.spec.input_px), {}
+    for runtime, precision in forms(bundle):
+        if runtime != "c" and cores > 1:
+            with open_verifier(bundle, runtime, precision, cores) as verifier:
+                timing = measure(lambda v=verifier: v.score(pixels), runs)  # type: ignore[misc]
+            found[f"verify on {cores} threads/{runtime}/{precision}"] = timing
     return found
 
 
@@ -100,10 +132,12 @@ def backbone_latency(name: str, runs: int) -> Timing | None:
     return measure(lambda: backbone.embed_one(crop), max(20, runs // 10))
 
 
-def peak_memory_bytes(bundle: Path, runtime: str) -> int:
-    """Peak resident memory of a fresh process that opens the bundle and verifies one frame. Raises HyperverifyError."""
+def probe(bundle: Path, runtime: str) -> dict[str, float]:
+    """A fresh process opens the bundle and verifies one frame: `peak_bytes` (resident), `cold_start_ms` (from its first
+    import to its first score). Raises HyperverifyError."""
     command = [sys.executable, "-P", "-m", "benchmarks.memory_probe", str(bundle), runtime]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     if done.returncode != 0:
         raise HyperverifyError("the memory probe failed", got=done.stderr.strip()[-300:])
-    return int(json.loads(done.stdout)["peak_bytes"])
+    result: dict[str, float] = json.loads(done.stdout)
+    return result

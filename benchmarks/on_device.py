@@ -1,4 +1,4 @@
-"""What the device measures of a bundle that lies on it: the same harness as on a workstation, raw samples and all."""
+"""What is measured of a bundle: the same harness on a workstation and on a device, raw samples and all."""
 
 from __future__ import annotations
 
@@ -7,19 +7,35 @@ from typing import Any
 
 from benchmarks.conditions import conditions
 from benchmarks.facts import device_facts
-from benchmarks.latency import peak_memory_bytes, stage_latencies
+from benchmarks.latency import Timing, all_core_latencies, end_to_end, forms, probe, stage_latencies
+from benchmarks.sustained import sustain
 from device.runtimes import installed_runtimes
-from export.manifest import open_bundle
+from export.manifest import Bundle, open_bundle
 
 
-def measure_bundle(folder: Path, runs: int, threads: int) -> dict[str, Any]:
-    """samples_ms by stage, peak_memory_bytes by runtime, device facts, conditions before and after."""
+def measure_bundle(folder: Path, runs: int, threads: int, sustain_s: float = 0.0) -> dict[str, Any]:
+    """samples_ms by stage; peak_memory_bytes and cold_start_ms by runtime; device facts, conditions before and after.
+
+    With `sustain_s`, also the first form's whole way from frame to score for that many seconds.
+    """
     before = conditions()
-    timings = stage_latencies(open_bundle(folder), runs, threads)
-    after = conditions()
-    return {
+    bundle = open_bundle(folder)
+    timings: dict[str, Timing] = stage_latencies(bundle, runs, threads)
+    if threads == 1:
+        timings |= all_core_latencies(bundle, runs)
+    probes = {runtime: probe(folder, runtime) for runtime in installed_runtimes()}
+    result: dict[str, Any] = {
         "samples_ms": {name: list(timing.samples_ms) for name, timing in timings.items()},
-        "peak_memory_bytes": {runtime: peak_memory_bytes(folder, runtime) for runtime in installed_runtimes()},
+        "peak_memory_bytes": {runtime: int(found["peak_bytes"]) for runtime, found in probes.items()},
+        "cold_start_ms": {runtime: found["cold_start_ms"] for runtime, found in probes.items()},
         "device": device_facts(),
-        "conditions": {"before": before, "after": after},
     }
+    if sustain_s:
+        result["sustained"] = _sustained(bundle, threads, sustain_s)
+    return result | {"conditions": {"before": before, "after": conditions()}}
+
+
+def _sustained(bundle: Bundle, threads: int, seconds: float) -> dict[str, Any]:
+    runtime, precision = forms(bundle)[0]
+    with end_to_end(bundle, runtime, precision, threads) as whole:
+        return {"form": f"{runtime}/{precision}", **sustain(whole, seconds)}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.comparisons import Comparisons
-from benchmarks.enrolling import Enrol
+from benchmarks.enrolling import Enrol, each_alone
 from benchmarks.metrics import equal_error_rate, fold_accuracy
 from benchmarks.protocols import Pairs
 from benchmarks.scoring import FileScorer
@@ -32,8 +32,9 @@ def score_pairs(faces: FaceSet, pairs: Pairs, enrol: Enrol, scorer: FileScorer) 
         probes.setdefault(a, []).append((b, row, 0))
         probes.setdefault(b, []).append((a, row, 1))
     table = np.empty((2, len(pairs.first)))
-    for enrolled, wanted in track(sorted(probes.items()), f"{scorer.precision} verifiers", len(probes)):
-        theta = enrol(faces.pixels[[enrolled]], faces.templates[[enrolled]])
+    everyone = each_alone(enrol, faces, sorted(probes))
+    for enrolled, theta in track(everyone, f"{scorer.precision} verifiers", len(probes)):
+        wanted = probes[enrolled]
         scores = scorer.scores(theta, faces.pixels[[probe for probe, _, _ in wanted]])
         for (_, row, direction), score in zip(wanted, scores, strict=True):
             table[direction, row] = score

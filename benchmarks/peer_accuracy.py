@@ -9,16 +9,15 @@ import numpy as np
 from benchmarks.enrolling import Generated
 from benchmarks.metrics import fold_accuracy
 from benchmarks.pairs import score_pairs
-from benchmarks.peer_latency import mobilefacenet
-from benchmarks.peers import cosines
+from benchmarks.peer_latency import EMBEDDINGS
+from benchmarks.peers import cosines, embeddings
 from benchmarks.protocols import read_pairs
 from benchmarks.scoring import FileScorer
-from models.backbone import load_backbone, unit
-from models.facedata import FaceFile, read_faces, templates_of
+from models.backbone import load_backbone
+from models.facedata import read_faces
 from models.faceset import load_faces
 from models.generator import Generator
 from toolkit.errors import InputError, MissingError
-from toolkit.progress import track
 
 
 def peer_accuracy(faces: Path, pairs: Path, threads: int) -> dict[str, float]:
@@ -33,9 +32,9 @@ def peer_accuracy(faces: Path, pairs: Path, threads: int) -> dict[str, float]:
     if len(np.unique(protocol.fold)) < 2:
         raise InputError(f"{pairs} has no folds", expected="a list of several folds, such as LFW's pairs.txt")
     found = {}
-    for name in ("sface", "dlib", "mobilefacenet"):
+    for name in EMBEDDINGS:
         try:
-            scores = cosines(_templates(name, source, threads), protocol)
+            scores = cosines(embeddings(name, source, threads), protocol)
         except MissingError:
             continue
         found[name] = fold_accuracy(scores, protocol.same, protocol.fold)[0]
@@ -43,13 +42,3 @@ def peer_accuracy(faces: Path, pairs: Path, threads: int) -> dict[str, float]:
         scores = score_pairs(loaded, protocol, Generated(h), FileScorer(h.info.spec, precision, "litert")).forward
         found[f"f {precision}"] = fold_accuracy(scores, protocol.same, protocol.fold)[0]
     return found
-
-
-def _templates(name: str, source: FaceFile, threads: int) -> np.ndarray:
-    if name != "mobilefacenet":
-        return templates_of(source, load_backbone(name, None, threads))
-    embed, _ = mobilefacenet()
-    crops = source.crops()
-    crops = np.concatenate([crops, crops[-1:]]) if len(crops) % 2 else crops  # its batch is two
-    rows = [embed(crops[i : i + 2]) for i in track(range(0, len(crops), 2), "MobileFaceNet", len(crops) // 2)]
-    return unit(np.concatenate(rows))[: len(source)]

@@ -21,17 +21,19 @@ import numpy as np
 from benchmarks.graph_count import Count, count_onnx, count_tflite
 from benchmarks.latency import Timing, measure
 from benchmarks.parity import open_c_fp32
+from benchmarks.tiny_embedding import SHIPPED, open_embedding
 from device.alignment import shrink
 from device.runtimes import installed_runtimes, open_verifier, quiet_stderr
 from export.c_writer import write_c_single
-from export.manifest import DETECTOR, MODELS, Bundle
+from export.manifest import MODELS, Bundle
 from export.onnx_writer import read_theta
 from models.files import find_model
 from toolkit.errors import HyperverifyError, MissingError
 
 ROUNDS = 10
 DETECTION_PX = 320
-NETWORKS = ("mobilefacenet", "sface", "dlib", "yunet")
+EMBEDDINGS = ("sface", "dlib", "mobilefacenet", "embedding")  # the last one is of the verifier's size
+NETWORKS = (*EMBEDDINGS, "yunet")
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,14 @@ def open_peer(name: str, bundle: Bundle, stack: ExitStack) -> Peer:
     """A network ready to run, one thread. Raises MissingError for one whose file is not here."""
     if name.startswith("f "):
         return _form(name, bundle, stack)
-    return {"mobilefacenet": _mobilefacenet, "sface": _sface, "dlib": _dlib, "yunet": _yunet}[name](bundle)
+    return open_network(name)
+
+
+def open_network(name: str, embedding: Path = SHIPPED) -> Peer:
+    """One of NETWORKS, ready to run, one thread. Raises MissingError when its file is not here."""
+    if name == "embedding":
+        return _embedding(embedding)
+    return {"mobilefacenet": _mobilefacenet, "sface": _sface, "dlib": _dlib, "yunet": _yunet}[name]()
 
 
 def _form(name: str, bundle: Bundle, stack: ExitStack) -> Peer:
@@ -71,7 +80,7 @@ def _form(name: str, bundle: Bundle, stack: ExitStack) -> Peer:
     return Peer(name, size, Count(spec.params, spec.macs), lambda crop: verifier.score(shrink(crop, spec.input_px)))
 
 
-def _sface(_: Bundle) -> Peer:
+def _sface() -> Peer:
     from models.backbone import load_backbone
     from models.fold import fold_block_quantised
 
@@ -80,7 +89,7 @@ def _sface(_: Bundle) -> Peer:
     return Peer("sface", path.stat().st_size, count, load_backbone("sface").embed_one)
 
 
-def _dlib(_: Bundle) -> Peer:
+def _dlib() -> Peer:
     from models.backbone import load_backbone
     from models.dlib_resnet import dlib_onnx
 
@@ -89,18 +98,25 @@ def _dlib(_: Bundle) -> Peer:
                 load_backbone("dlib").embed_one)  # fmt: skip
 
 
-def _yunet(bundle: Bundle) -> Peer:
+def _embedding(path: Path) -> Peer:
+    network = open_embedding(path)
+    side = network.input_px
+    return Peer("embedding", network.file_bytes, network.count, lambda crop: network.embed_one(shrink(crop, side)))
+
+
+def _yunet() -> Peer:
     """Detection in a frame, not a judgement on a face: it runs before all of the others."""
     from device.detector import FaceDetector
+    from models.fold import detector_file
 
-    model = bundle.read(DETECTOR)
+    model = detector_file(find_model("yunet"))
     detector = FaceDetector(model, (DETECTION_PX,))
     frame = np.random.default_rng(0).integers(0, 256, (DETECTION_PX, DETECTION_PX, 3), np.uint8)
     count = count_onnx(model, {"height": DETECTION_PX, "width": DETECTION_PX})
     return Peer("yunet", len(model), count, lambda _: detector.detect(frame))
 
 
-def mobilefacenet() -> tuple[Callable[[np.ndarray], np.ndarray], bytes]:
+def mobilefacenet(threads: int = 1) -> tuple[Callable[[np.ndarray], np.ndarray], bytes]:
     """Crops uint8 RGB [2, 112, 112, 3] to vectors [2, 192], and the file. Its batch is fixed to two."""
     try:
         from ai_edge_litert.interpreter import Interpreter
@@ -108,7 +124,7 @@ def mobilefacenet() -> tuple[Callable[[np.ndarray], np.ndarray], bytes]:
         raise MissingError("MobileFaceNet needs LiteRT", do="run `pip install 'hyperverify[litert]'`") from error
     model = find_model("mobilefacenet").read_bytes()
     with quiet_stderr():
-        interpreter = Interpreter(model_content=model, num_threads=1)
+        interpreter = Interpreter(model_content=model, num_threads=threads)
         interpreter.allocate_tensors()
     place, result = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
 
@@ -120,7 +136,7 @@ def mobilefacenet() -> tuple[Callable[[np.ndarray], np.ndarray], bytes]:
     return embed, model
 
 
-def _mobilefacenet(_: Bundle) -> Peer:
+def _mobilefacenet() -> Peer:
     embed, model = mobilefacenet()
     count = count_tflite(model)
     per_face = Count(count.params, count.macs // 2)
@@ -137,14 +153,15 @@ def compare_peers(bundle: Bundle, crops: np.ndarray, runs: int, probe: bool = Tr
                 peers.append(open_peer(name, bundle, stack))
             except MissingError as error:
                 rows.append({"name": name, "missing": str(error)})
-        for peer, timing in zip(peers, _interleaved(peers, crops, runs), strict=True):
+        for peer, timing in zip(peers, interleaved(peers, crops, runs), strict=True):
             row = {"name": peer.name, "params": peer.count.params, "macs": peer.count.macs,
                    "file_bytes": peer.file_bytes, "faces_at_once": peer.faces, **timing.summary()}  # fmt: skip
             rows.append(row | (_probe(peer.name, bundle.path) if probe else {}))
     return rows
 
 
-def _interleaved(peers: list[Peer], crops: np.ndarray, runs: int) -> list[Timing]:
+def interleaved(peers: list[Peer], crops: np.ndarray, runs: int) -> list[Timing]:
+    """Milliseconds a face of each, in rounds: `runs` in all, the large networks a tenth."""
     samples: list[list[float]] = [[] for _ in peers]
     for round_ in range(ROUNDS):
         for peer, collected in zip(peers, samples, strict=True):

@@ -3,13 +3,13 @@
 What such video cannot show: a change of expression, light that moves over a face, and parallax, because a photograph
 is flat. `turn` bends the picture over a cylinder for a crude turn of the head.
 
-`python -m benchmarks.scenes OUT.avi PHOTO…` writes such a video: one after the other, everybody comes for three
-seconds.
+`python -m benchmarks.scenes OUT.avi PHOTO… [--fps F] [--shrink N]` writes such a video: one after the other, everybody
+comes for three seconds, with `--empty` seconds of nobody after each.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -114,40 +114,50 @@ def visit(subject: Portrait, seconds: float, seed: int, *, near_px: float = 170.
         )
 
 
-def film(subject: Portrait, seconds: float, seed: int) -> Iterator[np.ndarray]:
+def film(subject: Portrait, seconds: float, seed: int, fps: float = FPS) -> Iterator[np.ndarray]:
     """The frames of a visit."""
     rng = np.random.default_rng(seed)
-    for view in visit(subject, seconds, seed):
+    for view in visit(subject, seconds, seed, fps=fps):
         yield render(subject, view, rng)
 
 
-def nobody(seconds: float, level: int = 90) -> Iterator[np.ndarray]:
+def nobody(seconds: float, level: int = 90, fps: float = FPS) -> Iterator[np.ndarray]:
     """The grey wall alone."""
     wall = np.full((HEIGHT_PX, WIDTH_PX, 3), level, np.int16)
     rng = np.random.default_rng(0)
-    for _ in range(round(seconds * FPS)):
+    for _ in range(round(seconds * fps)):
         x, y = rng.integers(0, 64, 2)
         yield np.clip(wall + _noise()[y : y + HEIGHT_PX, x : x + WIDTH_PX], 0, 255).astype(np.uint8)
 
 
-def write_video(path: Path, frames: Iterable[np.ndarray]) -> Path:
+def write_video(path: Path, frames: Iterable[np.ndarray], fps: float = FPS, shrink: int = 1) -> Path:
+    """Frames as Motion JPEG, their sides divided by `shrink`."""
     import cv2
 
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), FPS, (WIDTH_PX, HEIGHT_PX))
+    size = (WIDTH_PX // shrink, HEIGHT_PX // shrink)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), fps, size)
     for frame in frames:
-        writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+        writer.write(cv2.resize(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), size, interpolation=cv2.INTER_AREA))
     writer.release()
     return path
 
 
-def main(out: Path, photos: list[Path]) -> None:
+def main() -> None:
     from models.files import find_model
     from models.fold import detector_file
 
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("photos", type=Path, nargs="+")
+    parser.add_argument("--fps", type=float, default=FPS)
+    parser.add_argument("--shrink", type=int, default=1, help="divide the picture's 640×480 pixels by this, a side")
+    parser.add_argument("--empty", type=float, default=2.0, help="seconds of nobody after each visit")
+    o = parser.parse_args()
     finder = portrait_detector(detector_file(find_model("yunet")))
-    visits = (film(portrait(photo, finder), 3.0, seed) for seed, photo in enumerate(photos))
-    write_video(out, (frame for visit in visits for frame in (*visit, *nobody(2.0))))
+    visits = (film(portrait(photo, finder), 3.0, seed, o.fps) for seed, photo in enumerate(o.photos))
+    scenes = (frame for visit in visits for frame in (*visit, *nobody(o.empty, fps=o.fps)))
+    write_video(o.out, scenes, o.fps, o.shrink)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), [Path(photo) for photo in sys.argv[2:]])
+    main()

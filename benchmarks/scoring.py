@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from device.runtimes import RUNTIMES, choose_runtime, load_verifier
+from device.runtimes import RUNTIMES, Verifier, choose_runtime, load_verifier
 from export.stencil import Stencil, file_tensors
 from models.spec import VerifierSpec
 
@@ -26,13 +26,17 @@ class FileScorer:
     runtime: str = "auto"
     mirrored: bool = False  # the mean of a face's score and of its mirror image's: twice the verifier's time
 
-    def scores(self, theta: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-        """θ [P] and faces uint8 RGB [N, H, W, 3] to float64 [N]."""
+    def open(self, theta: np.ndarray) -> Verifier:
+        """θ [P] as a model file, loaded."""
         name = choose_runtime(self.runtime)
         data = _stencil(self.spec, RUNTIMES[name].kind, self.precision).fill(
             file_tensors(self.spec, theta, self.precision)
         )
-        with load_verifier(name, data, self.precision) as verifier:
+        return load_verifier(name, data, self.precision)
+
+    def scores(self, theta: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+        """θ [P] and faces uint8 RGB [N, H, W, 3] to float64 [N]."""
+        with self.open(theta) as verifier:
             found = np.array([verifier.score(face) for face in pixels])
             if self.mirrored:
                 found = (found + [verifier.score(np.ascontiguousarray(face[:, ::-1])) for face in pixels]) / 2

@@ -1,7 +1,8 @@
-"""Hours at a door in minutes: `python -m benchmarks.soak BUNDLE VIDEO OUT.json [--seconds S] [--faults N]`.
+"""Hours at a door in minutes: `python -m benchmarks.soak BUNDLE VIDEO OUT.json [--hours H] [--seconds S] …`.
 
 The loop of `toolkit run`, with metrics, preview, watchdog and reload, replays a video again and again as fast as it
-can; memory and file descriptors are read once for each of the video's minutes. Then a camera fails N times at random.
+can, until H hours of video or S seconds have passed; memory and file descriptors are read once for each of the
+video's minutes. Then a camera fails N times at random.
 """
 
 from __future__ import annotations
@@ -33,29 +34,31 @@ from toolkit.atomic import write_atomically
 from toolkit.runner import Runner
 
 WATCHDOG_S = 60.0  # as in device/hyperverify.service
-RELOAD_EVERY_S = 60.0  # of video time: what a reload leaves behind must show
+RELOAD_EVERY_S = 600.0  # of video time: what a reload leaves behind must show
 # A camera's own patience, a hundred times less of it.
 HASTY = CameraTiming(open_s=0.2, frame_s=0.05, still_s=0.03, first_retry_s=0.001, last_retry_s=0.002, tick_s=0.001)
 
 
 class Replay(Source):
-    """A video again and again until `seconds` have passed, in its own time; a sample for each of its minutes."""
+    """A video again and again until `seconds`, or `hours` of its own, have passed; a sample for each of its minutes."""
 
     live = True  # the end of it is no failure
 
-    def __init__(self, video: Path, seconds: float):
-        self._video, self._seconds, self._stopped = str(video), seconds, False
+    def __init__(self, video: Path, hours: float, seconds: float):
+        self._video, self._hours, self._seconds, self._stopped = str(video), hours, seconds, False
+        self.frame_count = 0
         self.samples: list[tuple[float, int, int]] = []  # video time in seconds, resident bytes, open files
 
     def frames(self) -> Iterator[Frame | Outage]:
         began, offset_s, time_s, sampled_s, reloaded_s = time.monotonic(), 0.0, 0.0, -60.0, 0.0
-        while not self._stopped:
+        while not self._stopped and time_s < self._hours * 3600:
             with open_source(self._video) as video:
                 for frame in video.frames():
                     if self._stopped or time.monotonic() - began > self._seconds:
                         return
                     assert isinstance(frame, Frame)
                     time_s = offset_s + frame.time_s
+                    self.frame_count += 1
                     yield replace(frame, time_s=time_s)
                     if time_s - sampled_s >= 60:
                         sampled_s = time_s
@@ -98,11 +101,11 @@ class ServiceManager(threading.Thread):
         return max(b - a for a, b in pairwise(times))
 
 
-def replay(bundle: Path, video: Path, seconds: float) -> dict[str, Any]:
+def replay(bundle: Path, video: Path, hours: float, seconds: float) -> dict[str, Any]:
     settings = replace(Settings(), preview=PreviewSettings("web", port=0), service=ServiceSettings(metrics="0"))
     users = find_bundles(bundle)
     runner = Runner(settings, users, lambda: (settings, users), once=False, timeout_s=0, json=True, service=True)
-    source = Replay(video, seconds)
+    source, began = Replay(video, hours, seconds), time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         manager = ServiceManager(Path(folder))
         manager.start()
@@ -114,7 +117,8 @@ def replay(bundle: Path, video: Path, seconds: float) -> dict[str, Any]:
     settled = slice(len(times_h) // 4, None)  # caches and arenas fill in the first quarter
     return {
         "video_hours": float(times_h[-1]) / 3600,
-        "wall_s": seconds,
+        "frames": source.frame_count,
+        "wall_s": time.monotonic() - began,
         "decisions": runner.decisions,
         "accepted": runner.accepted,
         "reloads": told.count("reloaded: "),
@@ -125,12 +129,19 @@ def replay(bundle: Path, video: Path, seconds: float) -> dict[str, Any]:
     }
 
 
-def slope(x: np.ndarray, y: np.ndarray) -> dict[str, float | None]:
-    """Least squares: megabytes an hour of video, and the standard error, which takes samples for independent."""
-    if len(x) < 5:
-        return {"mb_per_hour": None, "standard_error": None}
-    coefficients, covariance = np.polyfit(x, y, 1, cov=True)
-    return {"mb_per_hour": float(coefficients[0]), "standard_error": float(np.sqrt(covariance[0, 0]))}
+def slope(hours: np.ndarray, mb: np.ndarray) -> dict[str, float | None]:
+    """Least squares: megabytes an hour of video, with a 95 % interval.
+
+    Samples that follow each other are alike, so the interval is widened by the correlation of neighbouring residuals,
+    as for an autoregressive process of first order.
+    """
+    if len(hours) < 10:
+        return {"mb_per_hour": None, "low": None, "high": None}
+    (rise, level), covariance = np.polyfit(hours, mb, 1, cov=True)
+    rest = mb - (rise * hours + level)
+    alike = float(np.clip(rest[1:] @ rest[:-1] / max(float(rest @ rest), 1e-12), 0, 0.99))
+    error = float(np.sqrt(covariance[0, 0] * (1 + alike) / (1 - alike)))
+    return {"mb_per_hour": float(rise), "low": float(rise - 1.96 * error), "high": float(rise + 1.96 * error)}
 
 
 def faults(count: int, seed: int = 5) -> dict[str, Any]:
@@ -164,12 +175,13 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("video", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--hours", type=float, default=8, help="of video")
+    parser.add_argument("--seconds", type=float, default=3600, help="at most so long, by the clock on the wall")
     parser.add_argument("--faults", type=int, default=1000)
     options = parser.parse_args()
     result = {
         "schema_version": 1,
-        "replay": replay(options.bundle, options.video, options.seconds),
+        "replay": replay(options.bundle, options.video, options.hours, options.seconds),
         "camera_faults": faults(options.faults),
         "device": device_facts(),
     }

@@ -25,7 +25,7 @@ def file_tensors(spec: VerifierSpec, theta: np.ndarray, precision: str) -> Tenso
     tensors: Tensors = {}
     for name, q in quantise(spec, theta).items():
         tensors |= {f"{name}.weight": q.weight, f"{name}.bias": q.bias, f"{name}.weight_scale": q.weight_scale,
-                    f"{name}.bias_scale": q.weight_scale * np.float32(q.input.scale)}  # fmt: skip
+                    f"{name}.bias_scale": q.bias_scale}  # fmt: skip
     return tensors
 
 
@@ -36,20 +36,20 @@ class Stencil:
     def __init__(self, spec: VerifierSpec, kind: str, precision: str):
         self.spec, self.kind, self.precision = spec, kind, precision
         first, second = (np.random.default_rng(seed).normal(0, 0.05, spec.params).astype(np.float32) for seed in (1, 2))
-        self._file = write_model(spec, first, kind, precision)
-        self._places = {
-            name: _place(self._file, name, tensor) for name, tensor in file_tensors(spec, first, precision).items()
-        }
+        self._file = bytearray(write_model(spec, first, kind, precision))
+        self._written = file_tensors(spec, first, precision)
+        self._places = {name: _place(bytes(self._file), name, tensor) for name, tensor in self._written.items()}
         if self.fill(file_tensors(spec, second, precision)) != write_model(spec, second, kind, precision):
             raise ArtifactError(f"{precision} {kind} files of this spec cannot be written in bulk")
 
     def fill(self, tensors: Tensors) -> bytes:
         """The file of the person whose `file_tensors` these are."""
-        file = bytearray(self._file)
         for name, (offset, order) in self._places.items():
-            data = tensors[name].transpose(order).tobytes()
-            file[offset : offset + len(data)] = data
-        return bytes(file)
+            if tensors[name] is not self._written[name]:  # the last person's own, where verifiers share a layer
+                data = tensors[name].transpose(order).tobytes()
+                self._file[offset : offset + len(data)] = data
+        self._written = dict(tensors)
+        return bytes(self._file)
 
 
 def _place(file: bytes, name: str, tensor: np.ndarray) -> tuple[int, tuple[int, ...]]:

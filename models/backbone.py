@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from threading import Lock
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -45,18 +47,33 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 
 class OnnxBackbone:
-    """A backbone run by ONNX Runtime on the CPU. `prepare` maps uint8 NHWC RGB to the network's own input."""
+    """A backbone run by ONNX Runtime on the CPU, opened when it is first asked: templates are often cached.
 
-    def __init__(self, name: str, dim: int, model: bytes, prepare: Callable[[np.ndarray], np.ndarray], threads: int):
-        import onnxruntime as ort
+    `prepare` maps uint8 NHWC RGB to the network's own input.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        dim: int,
+        graph: Callable[[], bytes],
+        prepare: Callable[[np.ndarray], np.ndarray],
+        threads: int,
+    ):
+        import onnxruntime  # noqa: F401  (its absence is told at once)
 
         self.name, self.dim, self.sha256 = name, dim, MODEL_FILES[name].sha256
+        self._graph, self._prepare, self._threads = graph, prepare, threads
+        self._opening = Lock()
+
+    @cached_property
+    def _session(self) -> Any:
+        import onnxruntime as ort
+
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3
-        self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        self._input = self._session.get_inputs()[0].name
-        self._prepare, self._threads = prepare, threads
+        return ort.InferenceSession(self._graph(), options, providers=["CPUExecutionProvider"])
 
     def embed(self, crops: np.ndarray) -> np.ndarray:
         """Raises UsageError for anything but uint8 [N, 112, 112, 3]."""
@@ -72,7 +89,9 @@ class OnnxBackbone:
 
     def embed_one(self, crop: np.ndarray) -> np.ndarray:
         """One crop a call: on a CPU that is faster than a batch, whose activations leave the cache."""
-        output: np.ndarray = self._session.run(None, {self._input: self._prepare(crop[None])})[0]
+        with self._opening:
+            session = self._session
+        output: np.ndarray = session.run(None, {session.get_inputs()[0].name: self._prepare(crop[None])})[0]
         return output.reshape(1, -1)
 
 
@@ -112,13 +131,17 @@ def dlib_graph(path: Path | None = None) -> bytes:
 
 
 def _sface(path: Path | None, threads: int) -> Backbone:
-    return OnnxBackbone("sface", 128, sface_graph(path), _sface_input, threads)
+    import models.fold  # noqa: F401  (its absence is told at once)
+
+    file = find_model("sface", path)
+    return OnnxBackbone("sface", 128, lambda: sface_graph(file), _sface_input, threads)
 
 
 def _dlib(path: Path | None, threads: int) -> Backbone:
     from models.dlib_resnet import dlib_input
 
-    return OnnxBackbone("dlib", 128, dlib_graph(path), dlib_input, threads)
+    file = find_model("dlib", path)
+    return OnnxBackbone("dlib", 128, lambda: dlib_graph(file), dlib_input, threads)
 
 
 GRAPHS = {"sface": sface_graph, "dlib": dlib_graph}

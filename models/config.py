@@ -16,6 +16,8 @@ from models.schedule import Schedule
 from models.spec import DEFAULT_SPEC, VerifierSpec, mobile_spec
 from toolkit.errors import ArtifactError, UsageError
 
+GENERATORS = ("head", "film", "full", "embedding")
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -23,7 +25,7 @@ class TrainConfig:
 
     faces: tuple[str, ...]  # files of crops or folders of them (models/facestream.py), relative to the data folder
     held_out_share: float = 0.0  # of the people of sets without splits, who judge the run and are not trained on
-    generator: str = "head"  # "head", "film" or "full"
+    generator: str = "head"  # "head", "film" or "full"; "embedding": none, a network that all people share
     backbone: str = "sface"
     verifier: VerifierSpec = DEFAULT_SPEC  # in TOML a table of what differs from `models.spec.mobile_spec`
     hidden: int = 96  # width of the film and full generators; full's weight file grows by 23 k numbers for each
@@ -33,6 +35,7 @@ class TrainConfig:
     bank: int = 2048  # templates of other faces that each of these meets as well: negatives that cost next to nothing
     shared_epochs: float = 30.0  # stage 1: trunk and head together
     shared_rate: float = 4e-3
+    conv_rate: float = 0.0  # of Muon, which then trains the trunk's dense convolutions; 0: AdamW for them too
     personal_steps: int = 0  # stage 2: the film or full generator, each user with their own weights
     personal_rate: float = 1e-3
     users: int = 12
@@ -40,6 +43,7 @@ class TrainConfig:
     impostors: int = 18
     weight_decay: float = 0.01
     average: float = 0.999  # decay of the moving average of all weights, which is what is validated and shipped
+    person_targets: float = 0.0  # how far the templates that distillation compares move to their person's mean, 0..1
     template_noise: float = 0.03  # standard deviation added to each template coordinate, then back to unit length
 
     clusters: int = 256  # k of KCS
@@ -53,8 +57,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Check the settings together. Raises UsageError."""
+        one_stage = self.generator in ("head", "embedding")
         problems = [
-            (self.generator not in ("head", "film", "full"), "generator", self.generator, "head, film or full"),
+            (self.generator not in GENERATORS, "generator", self.generator, ", ".join(GENERATORS)),
             (self.backbone not in BACKBONES, "backbone", self.backbone, " or ".join(BACKBONES)),
             (not self.faces, "faces", "none", "at least one file or folder of crops"),
             (not 0 <= self.held_out_share < 1, "held_out_share", self.held_out_share, "0 ≤ held_out_share < 1"),
@@ -67,11 +72,15 @@ class TrainConfig:
             (self.margin < 0, "margin", self.margin, "0 or more"),
             (self.batch < 8, "batch", self.batch, "at least 8"),
             (self.shared_epochs < 0, "shared_epochs", self.shared_epochs, "0 (with --start) or more"),
+            (self.conv_rate < 0, "conv_rate", self.conv_rate, "0 (AdamW) or more"),
+            (not 0 <= self.person_targets <= 1, "person_targets", self.person_targets, "0 to 1"),
             (not 0 <= self.average < 1, "average", self.average, "0 ≤ average < 1"),
-            (self.generator == "head" and self.personal_steps > 0, "personal_steps", self.personal_steps,
-             "0 with the head generator, which has no second stage"),
-            (self.generator != "head" and self.personal_steps <= 0, "personal_steps", self.personal_steps,
+            (one_stage and self.personal_steps > 0, "personal_steps", self.personal_steps,
+             f"0 with the {self.generator} generator, which has no second stage"),
+            (not one_stage and self.personal_steps <= 0, "personal_steps", self.personal_steps,
              f"more than 0 with the {self.generator} generator"),
+            (self.generator == "embedding" and self.bank > 0, "bank", self.bank,
+             "0 with an embedding network, which has no templates"),
         ]  # fmt: skip
         for wrong, name, got, expected in problems:
             if wrong:

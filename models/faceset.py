@@ -61,3 +61,20 @@ def lookalikes(templates: np.ndarray, held_out: np.ndarray, backbone: str) -> np
     if not len(held_out):
         return np.zeros(len(templates), bool)
     return np.asarray((templates @ held_out.T).max(1) > LOOKALIKE_COSINE[backbone])
+
+
+def toward_person(faces: FaceSet, share: float) -> np.ndarray:
+    """Templates [N, D] moved by `share` of the way to the mean of all of that person's, back to unit length.
+
+    One photo's template also tells its pose and its light; the mean of several tells mostly who it is. Faces of unknown
+    people keep their own. With a share of 0, the very array, which may be on disk; else a copy in memory.
+    """
+    if not share:
+        return faces.templates
+    known = faces.identity >= 0
+    sums = np.zeros((faces.identity.max(initial=-1) + 1, faces.templates.shape[1]), np.float32)
+    np.add.at(sums, faces.identity[known], faces.templates[known])
+    means = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
+    moved = faces.templates.copy()
+    moved[known] += share * (means[faces.identity[known]] - moved[known])
+    return np.asarray(moved / np.linalg.norm(moved, axis=1, keepdims=True), np.float32)

@@ -22,8 +22,10 @@ COSINE_GAIN = 2.0
 RANKING_SHARPNESS = 6.0  # of the softmax: a cosine 0.1 higher weighs 3.3 times as much
 
 
-def cosine_to_score(cosine: Tensor) -> Tensor:
-    return ((cosine - COSINE_CENTRE) * COSINE_GAIN).clamp(-1.0, 1.0)
+def cosine_to_score(cosine: Tensor, clip: bool = True) -> Tensor:
+    """Into the int8 output's range, [-1, 1], or beyond it."""
+    score = (cosine - COSINE_CENTRE) * COSINE_GAIN
+    return score.clamp(-1.0, 1.0) if clip else score
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def ranking(scores: Tensor, cosines: Tensor) -> Tensor:
 
     Squared error spends the small network on the many unlike pairs; this spends it on who comes first.
     """
-    wanted = F.log_softmax((cosines - COSINE_CENTRE) * COSINE_GAIN * RANKING_SHARPNESS, dim=1)
+    wanted = F.log_softmax(cosine_to_score(cosines, clip=False) * RANKING_SHARPNESS, dim=1)
     found = F.log_softmax(scores * RANKING_SHARPNESS, dim=1)
     return F.kl_div(found, wanted, log_target=True, reduction="batchmean")
 

@@ -25,6 +25,7 @@ KINDS: tuple[Kind, ...] = ("conv", "depthwise", "add", "dense")
 
 LEAKY_SLOPE = 0.25  # PReLU's usual start value; fixed, because int8 runtimes have a fast fixed-slope kernel
 MAX_PARAMS = 23_000  # the paper's parameter count
+MAX_SIZE = 4096  # of channels and pixels: far beyond any verifier, and nothing to allocate
 MAX_FLOPS = 5_000_000  # the paper's FLOPs, counted here as two per multiply-accumulate
 
 
@@ -46,6 +47,12 @@ class Layer:
     skip: str = ""
 
     @property
+    def sound(self) -> bool:
+        """Numbers that a layer can have at all; a manifest may hold any."""
+        sizes = (self.in_channels, self.out_channels, self.kernel, self.stride, self.padding + 1)
+        return all(type(size) is int and 0 < size <= MAX_SIZE for size in sizes) and type(self.name) is str
+
+    @property
     def weight_shape(self) -> tuple[int, ...]:
         """[out, in, kernel, kernel], [channels, 1, kernel, kernel] for depthwise; a dense layer's kernel is its map."""
         if self.kind == "add":
@@ -62,11 +69,11 @@ class Slot:
     shape: tuple[int, ...]
     offset: int
 
-    @property
+    @cached_property
     def size(self) -> int:
         return prod(self.shape)
 
-    @property
+    @cached_property
     def end(self) -> int:
         return self.offset + self.size
 
@@ -83,8 +90,10 @@ class VerifierSpec:
         """Refuse a graph that does not hang together. Raises ArtifactError."""
         seen: dict[str, Layer] = {}
         channels, side = 3, self.input_px
+        if not 0 < self.input_px <= MAX_SIZE:
+            raise ArtifactError("the verifier spec's input size is out of range", got=self.input_px)
         for layer in self.layers:
-            ok = layer.kind in KINDS and layer.in_channels == channels and layer.name not in seen
+            ok = layer.kind in KINDS and layer.in_channels == channels and layer.name not in seen and layer.sound
             if layer.kind in ("depthwise", "add"):
                 ok = ok and layer.in_channels == layer.out_channels
             if layer.kind == "add":
@@ -120,7 +129,7 @@ class VerifierSpec:
                 offset = slot.end
         return slots
 
-    @property
+    @cached_property
     def params(self) -> int:
         """Parameters of the deployed verifier, normalisation folded: the length of θ."""
         return max(slot.end for slot in self.slots.values())
@@ -151,7 +160,7 @@ class VerifierSpec:
         """Inverse of `to_dict`. Raises ArtifactError for anything that is not a spec."""
         try:
             return cls(int(data["input_px"]), tuple(Layer(**layer) for layer in data["layers"]))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ArtifactError("this is not a verifier spec", got=str(error)) from error
 
     @cached_property

@@ -27,12 +27,12 @@ from torch.utils.tensorboard import SummaryWriter
 from models.augment import augment
 from models.config import TrainConfig
 from models.distributed import CPU, Group, place
-from models.faceset import FaceSet
+from models.faceset import FaceSet, toward_person
 from models.hypernetwork import HyperNetwork
 from models.losses import Terms, VerificationLoss, same_person
+from models.optimiser import Optimiser
 from models.ranges import fill_ranges
 from models.sampling import KcsSampler
-from models.schedule import one_cycle
 from models.validate import Validation, fit_score_range, validate
 from models.verifier import to_input, verify_users
 from toolkit.atomic import write_atomically
@@ -67,7 +67,7 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.config, self.train, self.held_out, self.report, self.group = config, train, held_out, report, group
         group.check(batch=config.batch, users=config.users)
-        self.network = HyperNetwork(config.verifier, train.templates.shape[1], config.generator, config.hidden)  # type: ignore[arg-type]
+        self.network = self.build()
         self.network.trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # half as fast again as NCHW, on a CPU
         group.prepare(self.network)
         self.loss = VerificationLoss(config.positive_weight, config.margin).to(group.device)
@@ -77,6 +77,7 @@ class Trainer:
             self.network.trunk.compile()
         self.sampler = KcsSampler(train.templates, train.identity, config.clusters, config.seed)
         self.templates = torch.from_numpy(train.templates)
+        self.targets = torch.from_numpy(toward_person(train, config.person_targets))
         self.identity = torch.from_numpy(train.identity)
         digest = hashlib.sha256(train.templates.data)
         digest.update(train.identity.data)
@@ -85,6 +86,11 @@ class Trainer:
         self.checkpoint = folder / "checkpoint.pt"
         self.log = SummaryWriter(str(folder / "tensorboard")) if group.first else None
         self.stop = False
+
+    def build(self) -> HyperNetwork:
+        """The network to train, fresh."""
+        c = self.config
+        return HyperNetwork(c.verifier, self.train.templates.shape[1], c.generator, c.hidden)  # type: ignore[arg-type]
 
     @property
     def stages(self) -> list[tuple[str, int, float]]:
@@ -142,24 +148,24 @@ class Trainer:
     def averaged(self) -> HyperNetwork:
         return cast(HyperNetwork, self.average.module)
 
-    def _run_stage(self, number: int, first: int, optimiser_state: dict[str, Any] | None) -> None:
+    def _run_stage(self, number: int, first: int, optimiser_state: list[dict[str, Any]] | None) -> None:
         name, steps, rate = self.stages[number]
-        parameters = [*self.network.parameters(), *self.loss.parameters()]
-        optimiser = torch.optim.AdamW(parameters, lr=rate, weight_decay=self.config.weight_decay)
+        # The personal stage starts from a trunk that has been learned: small steps, without Muon.
+        conv_rate = self.config.conv_rate if number == 0 else 0.0
+        parts = [self.network, self.loss]
+        optimiser = Optimiser(self.network.trunk, parts, rate, conv_rate, self.config.weight_decay)
         if optimiser_state:
             optimiser.load_state_dict(optimiser_state)
         saved = time.monotonic()
         validate_every = max(1, steps // 10)
         for step in range(first, steps):
             progress = step / steps
-            for group in optimiser.param_groups:
-                group["lr"] = one_cycle(progress, rate)
             terms = self._step(number, step, progress)
-            optimiser.zero_grad(set_to_none=True)
+            optimiser.zero_grad()
             terms.total.backward()  # type: ignore[no-untyped-call]
-            self.group.average_gradients(parameters)
-            torch.nn.utils.clip_grad_norm_(parameters, 5.0)
-            optimiser.step()
+            self.group.average_gradients(optimiser.parameters)
+            torch.nn.utils.clip_grad_norm_(optimiser.parameters, 5.0)
+            optimiser.step(progress)
             self.average.update_parameters(self.network)
             self._tell(name, step, steps, terms)
             done, stop = step + 1, self.group.any(self.stop)
@@ -189,15 +195,12 @@ class Trainer:
 
     def _shared_step(self, rows: np.ndarray, bank: np.ndarray, noise: torch.Generator, weights: Weights) -> Terms:
         enrolled = np.concatenate([rows, bank])
-        templates, device = self.templates[enrolled], self.group.device  # [U, D]
-        noisy = self._noisy(templates, noise)  # the same in every process
+        device = self.group.device
+        noisy = self._noisy(self.templates[enrolled], noise)  # [U, D], the same in every process
         part = self.network.shared_scores(noisy, self._faces(self.group.part(rows), self.group.own(noise)))
         scores = self.group.gathered(part, 1)  # [U, N]
-        cosines = templates @ self.templates[rows].T
-        same = same_person(
-            self.identity[enrolled], self.identity[rows], torch.from_numpy(enrolled), torch.from_numpy(rows)
-        )
-        pairs = (scores, cosines.to(device), same.to(device))
+        cosines = self.targets[enrolled] @ self.targets[rows].T
+        pairs = (scores, cosines.to(device), self.same_person(enrolled, rows).to(device))
         result: Terms = self.loss(*pairs, self.network.head.weight, weights, every_pair=True)
         return result
 
@@ -206,21 +209,19 @@ class Trainer:
         own, shown = group.part(enrol), group.part(queries)
         x = self._faces(shown.ravel(), group.own(noise))
         x = x.reshape(*shown.shape, *x.shape[1:])  # [U, Q, 3, H, W]
-        templates, probes = self.templates[enrol], self.templates[queries]  # [U, D], [U, Q, D]
         theta = self.network(self._noisy(self.templates[own], noise))  # [U, P]
         scores = group.gathered(verify_users(self.network.spec, theta, x), 0)
         theta = group.gathered(theta, 0)
-        same = torch.stack(
-            [
-                same_person(self.identity[e : e + 1], self.identity[q], torch.tensor([e]), torch.from_numpy(q))[0]
-                for e, q in zip(enrol, queries, strict=True)
-            ]
-        )
+        same = torch.stack([self.same_person(enrol[i : i + 1], q)[0] for i, q in enumerate(queries)])
         personal = theta - theta.mean(0, keepdim=True).detach()
-        cosines = torch.einsum("ud,uqd->uq", templates, probes)
+        cosines = torch.einsum("ud,uqd->uq", self.targets[enrol], self.targets[queries])
         pairs = (scores, cosines.to(device), same.to(device))
         result: Terms = self.loss(*pairs, personal, weights, every_pair=False)
         return result
+
+    def same_person(self, a: np.ndarray, b: np.ndarray) -> Tensor:
+        """`models.losses.same_person` of the training set's rows a [U] and b [N]: [U, N]."""
+        return same_person(self.identity[a], self.identity[b], torch.from_numpy(a), torch.from_numpy(b))
 
     def _faces(self, rows: np.ndarray, noise: torch.Generator) -> Tensor:
         pixels = torch.from_numpy(self.train.pixels[rows]).permute(0, 3, 1, 2).float()  # [N, 3, H, W]
@@ -246,7 +247,7 @@ class Trainer:
             self.log.add_scalar(f"{stage}/validation_{key}", value, step)
         self.report(f"{stage} validation", step, 0, result)
 
-    def _save(self, stage: int, step: int, optimiser: torch.optim.Optimizer) -> None:
+    def _save(self, stage: int, step: int, optimiser: Optimiser) -> None:
         if not self.group.first:
             return
         state = {
@@ -261,7 +262,7 @@ class Trainer:
         }
         write_atomically(self.checkpoint, lambda stream: torch.save(state, stream))
 
-    def _load(self) -> tuple[int, int, dict[str, Any] | None]:
+    def _load(self) -> tuple[int, int, list[dict[str, Any]] | None]:
         if not self.checkpoint.is_file():
             return 0, 0, None
         state = _read_checkpoint(self.checkpoint)

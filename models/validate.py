@@ -27,7 +27,7 @@ class Validation:
 
 def validate(network: HyperNetwork, faces: FaceSet, max_users: int = 0) -> Validation:
     """Rates of `held_out_scores`."""
-    return _rates(*held_out_scores(network, faces, max_users))
+    return rates(*held_out_scores(network, faces, max_users))
 
 
 @torch.no_grad()
@@ -52,17 +52,26 @@ def held_out_scores(network: HyperNetwork, faces: FaceSet, max_users: int) -> tu
     """
     network.eval()
     x = to_input(torch.from_numpy(faces.pixels).permute(0, 3, 1, 2))
-    known = np.flatnonzero(faces.identity >= 0)
-    enrol = known if not max_users else known[np.linspace(0, len(known) - 1, min(max_users, len(known))).astype(int)]
+    enrol = enrolled_rows(faces, max_users)
     templates = torch.from_numpy(faces.templates[enrol])
     if network.generator == "head":
         scores = torch.cat([network.shared_scores(templates, x[i : i + BLOCK]) for i in range(0, len(x), BLOCK)], 1)
     else:
         scores = torch.cat([_personal_scores(network, template[None], x) for template in templates])
+    return split_scores(scores.numpy(), faces, enrol)
+
+
+def enrolled_rows(faces: FaceSet, max_users: int) -> np.ndarray:
+    """Rows of the known faces, or evenly spread `max_users` of them."""
+    known = np.flatnonzero(faces.identity >= 0)
+    return known if not max_users else known[np.linspace(0, len(known) - 1, min(max_users, len(known))).astype(int)]
+
+
+def split_scores(scores: np.ndarray, faces: FaceSet, enrol: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Genuine and impostor scores of [U, N], a face against itself and unknown people left out."""
     same = faces.identity[enrol][:, None] == faces.identity[None, :]
     usable = (np.arange(len(faces))[None, :] != enrol[:, None]) & (faces.identity >= 0)[None, :]
-    values = scores.numpy()
-    return values[same & usable], values[~same & usable]
+    return scores[same & usable], scores[~same & usable]
 
 
 def _personal_scores(network: HyperNetwork, template: Tensor, x: Tensor) -> Tensor:
@@ -71,7 +80,7 @@ def _personal_scores(network: HyperNetwork, template: Tensor, x: Tensor) -> Tens
     return torch.cat(blocks, 1)  # [1, N]
 
 
-def _rates(genuine: np.ndarray, impostor: np.ndarray) -> Validation:
+def rates(genuine: np.ndarray, impostor: np.ndarray) -> Validation:
     genuine, impostor = np.sort(genuine), np.sort(impostor)
     thresholds = np.quantile(impostor, [0.99, 0.999])
     tmr = 1 - np.searchsorted(genuine, thresholds, "left") / len(genuine)

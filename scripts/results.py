@@ -2,7 +2,8 @@
 
     python scripts/results.py --data DATA [--only pairs-int8,kin-int8] [--bundle demo/obama.hvb]
 
-DATA holds lfw/view2.parquet, lfw/pairs.txt and faces/*.parquet (docs/evaluation.md names their columns). Without --data
+DATA holds lfw/view2.parquet, lfw/pairs.txt, faces/*.parquet (docs/evaluation.md names their columns), photos/PERSON/.
+MobileFaceNet comes from `toolkit models fetch mobilefacenet`; without it the table of peers says so. Without --data
 only the documents are written, from the results that are there.
 """
 
@@ -30,12 +31,14 @@ RUNS = {
     **{f"kin-{p}": ["kin", *HELD_OUT, "--enrol", "1,3", "--precision", p] for p in PRECISIONS},
     "peers-int8": ["peers", *PAIRS[1:], "--precision", "int8"],
     "groups-int8": ["groups", *HELD_OUT, "--negatives", "{utk}", "--precision", "int8"],
+    "robustness-int8": ["robustness", *PAIRS[1:], "--precision", "int8"],
+    "photographs-int8": ["photographs", "{data}/photos", "--enrol", "3", "--precision", "int8"],
 }  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the shipped weights again.")
-    parser.add_argument("--data", type=Path, help="folder with lfw/ and faces/")
+    parser.add_argument("--data", type=Path, help="folder with lfw/, faces/ and photos/")
     parser.add_argument("--only", default="", help="names of runs, with commas: " + ", ".join((*RUNS, "bench")))
     parser.add_argument("--bundle", type=Path, help="measure latency on this bundle too")
     arguments = parser.parse_args()

@@ -18,8 +18,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # found from a clone that is
 
 from benchmarks.report.build import build
 from benchmarks.report.build import read_results as found_results
+from benchmarks.report.cells import percent as wide
 from benchmarks.report.markdown import to_markdown
-from benchmarks.report.sections import percent as wide
 from models.ablation import table as ablation_table
 
 ROOT = Path(__file__).parents[1]
@@ -70,6 +70,17 @@ def mirrored(results: dict[str, Any]) -> str:
             for kind, r, runs in (("one run", once, 1), ("mean with the mirror image", twice, 2))
         ]  # fmt: skip
     return table(["LFW view 2, int8", "accuracy", "EER", "TMR at FMR 1e-2", "1e-3", "cost"], rows)
+
+
+def peers(results: dict[str, Any]) -> str:
+    systems = results["peers-int8"]["systems"]
+    rows = [
+        [name, f"{s['accuracy']:.2%} ± {s['standard_error']:.2%}", percent(s["at_fmr"]["fmr1e-3"]["fnmr"]),
+         f"{s['params']:,}", f"{s['flops'] / 1e6:,.1f}", f"{s['face_ms']:.3f}" if "face_ms" in s else "–"]
+        for name, s in systems.items()
+    ]  # fmt: skip
+    head = ["LFW view 2, the same pairs", "accuracy", "FNMR at FMR 1e-3", "parameters", "MFLOPs", "ms a face"]
+    return table(head, rows)
 
 
 def aims(results: dict[str, Any]) -> str:
@@ -283,6 +294,7 @@ TABLES = {
         door,
         cross,
         pairs,
+        peers,
         aims,
         mirrored,
         people_aims,

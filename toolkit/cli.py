@@ -23,9 +23,11 @@ from toolkit.commands import (
     evaluate,
     export,
     export_batch,
+    flash,
     init_device,
     keys,
     model_files,
+    pack,
     pam,
     parity,
     report,
@@ -57,14 +59,16 @@ for function in (
     export.export,
     export_batch.export_batch,
     parity.parity,
-    bench.bench,
     report.report,
+    flash.flash,
     deploy.deploy,
+    pack.pack,
     wheelhouse.wheelhouse,
     train.train,
     doctor.doctor,
 ):
     app.command()(function)
+app.add_typer(bench.app, name="bench")
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(bank.app, name="bank")
 app.add_typer(model_files.app, name="models")

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report.document import Report, Table
-from benchmarks.report.sections import SECTIONS, Results
+from benchmarks.report import costs, robustness, sections
+from benchmarks.report.document import Report, Section, Table
+from benchmarks.report.sections import Results
 from toolkit.errors import InputError
 from toolkit.output import SCHEMA_VERSION
+
+SECTIONS: dict[str, Callable[[Results], Section]] = {
+    "pairs": sections.pairs_section,
+    "peers": costs.peers_section,
+    "household": sections.household_section,
+    "kin": sections.kin_section,
+    "robustness": robustness.robustness_section,
+    "photographs": robustness.photographs_section,
+    "groups": sections.groups_section,
+    "scores": sections.scores_section,
+    "bench": costs.bench_section,
+}
 
 
 def read_results(paths: list[Path]) -> Results:
@@ -40,18 +54,18 @@ def _read(file: Path) -> dict[str, Any]:
 
 def build(results: Results, title: str) -> Report:
     """Raises InputError naming the kind whose files lack something."""
-    sections = []
+    chapters = []
     for kind, section in SECTIONS.items():
         chosen = {name: content for name, content in results.items() if content["kind"] == kind}
         if not chosen:
             continue
         try:
-            sections.append(section(chosen))
+            chapters.append(section(chosen))
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise InputError(
                 f"a result of kind {kind} is not complete", got=f"{', '.join(chosen)}: {error!r}", do="measure again"
             ) from error
-    return Report(title, sections, sources(results))
+    return Report(title, chapters, sources(results))
 
 
 def sources(results: Results) -> Table:

@@ -129,7 +129,7 @@ class Agent:
         part.unlink()
         return done
 
-    def do_bench(self, name: str, digest: str, runs: int, threads: int) -> dict[str, Any]:
+    def do_bench(self, name: str, digest: str, runs: int, threads: int, sustain_s: float = 0.0) -> dict[str, Any]:
         """Measure the deployed bundle, if it is the one meant."""
         from benchmarks.on_device import measure_bundle
 
@@ -137,7 +137,7 @@ class Agent:
         if there is None or there["digest"] != digest:
             got = "another release" if there else "no such person"
             raise InputError(f"this bundle of {name} is not on the device", got=got, do="deploy it first")
-        return measure_bundle(self.installer.store.link(name).resolve(), runs, threads)
+        return measure_bundle(self.installer.store.link(name).resolve(), runs, threads, sustain_s)
 
     def do_rollback(self, name: str) -> dict[str, Any]:
         return self.installer.rollback(name)

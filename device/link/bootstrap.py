@@ -3,13 +3,15 @@
     /opt/hyperverify/incoming/           files of a wheelhouse, each under its SHA-256
     /opt/hyperverify/environments/NAME/  a virtual environment; never changed once its mark COMPLETE is there
     /opt/hyperverify/venv                -> environments/NAME, switched by one rename: old or new, never neither
+    /opt/hyperverify/unfinished.json     a switch whose service is not restarted yet; the next call finishes it
 
-Speaks the protocol of `device/link/agent.py`. An environment is used only after the verifiers on the device
-passed their self-tests in it.
+Run as `bootstrap.py first-boot` it installs the wheelhouse that came with the card; else it speaks the protocol of
+`device/link/agent.py`. An environment is used only after the verifiers on the device passed their self-tests in it.
 """
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import hashlib
 import json
@@ -19,6 +21,8 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,6 +30,7 @@ GREETING = b"HYPERVERIFY-LINK 1\n"
 COMPLETE = "COMPLETE"  # holds the id of the wheelhouse
 CHUNK_BYTES = 1 << 16
 UNIT = "hyperverify.service"
+BY_HAND = "by-hand"  # an environment that somebody made before, kept under this name
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
@@ -44,6 +49,7 @@ class Bootstrap:
     def __init__(self, base: Path):
         self.base = base
         self.incoming, self.environments, self.link = base / "incoming", base / "environments", base / "venv"
+        self.unfinished = base / "unfinished.json"
 
     def do_look(self, id: str, python: str) -> dict[str, Any]:
         """Facts for the preflight; `current`: the wheelhouse in use, if its environment still passes its test."""
@@ -56,6 +62,7 @@ class Bootstrap:
             "system_python": platform.python_version(), "free_bytes": shutil.disk_usage(there).free,
             "writable": os.access(there, os.W_OK | os.X_OK) and not os.statvfs(there).f_flag & os.ST_RDONLY,
             "folder": str(self.base), "current": current, "any": self.link.exists(),
+            "unfinished": self.unfinished.exists(),
         }  # fmt: skip
 
     def do_begin(self, sha256: str) -> int:
@@ -84,11 +91,7 @@ class Bootstrap:
 
     def do_install(self, id: str, python: str, files: list[list[str]]) -> dict[str, Any]:
         """Build the environment beside the one in use, test it, switch to it; older than the one before go."""
-        with (self.base / "lock").open("a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise SetupError("LinkError", "another deploy to this device is under way; wait and repeat") from None
+        with self._locked():
             wheels = self._wheels(files)
             old = self.link.resolve() if self.link.exists() else None
             environment = self._free_name(id, old)
@@ -103,9 +106,31 @@ class Bootstrap:
             except BaseException:
                 shutil.rmtree(environment, ignore_errors=True)
                 raise
-            self._switch(environment, old)
-            self._prune({environment, old})
+            self._switch(environment)
+            self._finish()
         return {"environment": environment.name}
+
+    def do_finish(self) -> None:
+        """What a cut left undone after the switch."""
+        with self._locked():
+            self._finish()
+
+    def first_boot(self) -> None:
+        """Install what came with the card. The list goes last: until then every boot tries again."""
+        listed = self.base / "first-boot.json"
+        plan = json.loads(listed.read_text())
+        if _id_of(self.link) != plan["id"]:
+            self.do_install(**plan)
+        listed.unlink()
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with (self.base / "lock").open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise SetupError("LinkError", "another deploy to this device is under way; wait and repeat") from None
+            yield
 
     def _free_name(self, id: str, used: Path | None) -> Path:
         self.environments.mkdir(mode=0o755, exist_ok=True)
@@ -148,37 +173,65 @@ class Bootstrap:
             return str(error)
         return ""
 
-    def _switch(self, environment: Path, old: Path | None) -> None:
-        ran = _systemctl("is-active", "--quiet") == 0
-        if self.link.is_dir() and not self.link.is_symlink():  # made by hand, before
-            old = self.environments / "by-hand"
-            shutil.rmtree(old, ignore_errors=True)
-            self.link.rename(old)
+    def _switch(self, environment: Path) -> None:
+        """Note what is to be done afterwards, then point the link there."""
+        by_hand = self.link.is_dir() and not self.link.is_symlink()
+        old = BY_HAND if by_hand else self.link.resolve().name if self.link.exists() else None
+        before = json.loads(self.unfinished.read_text()) if self.unfinished.exists() else {"ran": False}
+        ran = before["ran"] or _systemctl("is-active", "--quiet") == 0
+        self._note({"old": old, "ran": ran})
         self._point(environment)
-        if not ran:
+
+    def _note(self, what: dict[str, Any]) -> None:
+        new = self.unfinished.with_suffix(".new")
+        new.write_text(json.dumps(what))
+        _flush(self.base)
+        new.replace(self.unfinished)
+
+    def _finish(self) -> None:
+        """Restart the service into the environment that the link points to; the old one is put back if it fails."""
+        if not self.unfinished.exists():
             return
+        note = json.loads(self.unfinished.read_text())
+        environment, old = self.link.resolve(), note["old"] and self.environments / note["old"]
         try:
-            _run([environment / "bin/python", "-I", "-m", "device.link", "restart"])
+            if note["ran"]:
+                _run([environment / "bin/python", "-I", "-m", "device.link", "restart"])
         except SetupError as problem:
-            if old is not None:
+            if old and old != environment:
                 self._point(old)
-                _systemctl("restart")
+            _systemctl("restart")
+            self.unfinished.unlink()
             raise SetupError(
                 "LinkError", f"the service fails with the new packages: {problem}; the old ones are back"
             ) from None
+        self._prune({environment, old})
+        self.unfinished.unlink()
 
     def _point(self, environment: Path) -> None:
         new = self.base / ".venv.new"
-        new.unlink(missing_ok=True)
+        self._set_aside(new)
         new.symlink_to(environment.relative_to(self.base))
-        new.replace(self.link)
+        if self.link.is_symlink() or not self.link.exists():
+            new.replace(self.link)
+        else:  # a folder: no rename puts a link in its place, but an exchange does
+            _exchange(new, self.link)
+            self._set_aside(new)
         _flush(self.base)
 
+    def _set_aside(self, path: Path) -> None:
+        """What an exchange left: the environment that was made by hand; or a link that never got its place."""
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(self.environments / BY_HAND, ignore_errors=True)
+            path.rename(self.environments / BY_HAND)
+        path.unlink(missing_ok=True)
+
     def _prune(self, keep: set[Path | None]) -> None:
+        self._set_aside(self.base / ".venv.new")
         for path in self.environments.iterdir():
-            if path not in keep and path.name != "by-hand":
+            if path not in keep and path.name != BY_HAND:
                 shutil.rmtree(path)
-        shutil.rmtree(self.incoming)
+        shutil.rmtree(self.incoming, ignore_errors=True)
 
     def _part(self, sha256: str) -> Path:
         if not _SHA256.fullmatch(sha256):
@@ -201,6 +254,14 @@ class Bootstrap:
                 reply = {"error": {"type": "LinkError", "message": message}}
             replies.write(json.dumps(reply).encode() + b"\n")
             replies.flush()
+
+
+def _exchange(one: Path, other: Path) -> None:
+    """Swap two names in one step (renameat2, Linux)."""
+    here, exchange = -100, 2
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(other))
 
 
 def _id_of(environment: Path) -> str | None:
@@ -239,4 +300,11 @@ def _systemctl(*arguments: str) -> int:
 
 if __name__ == "__main__":
     root = Path(os.environ.get("HYPERVERIFY_DEVICE_ROOT") or "/")
-    Bootstrap(root / "opt" / "hyperverify").serve(sys.stdin.buffer, sys.stdout.buffer)
+    device = Bootstrap(root / "opt" / "hyperverify")
+    if sys.argv[1:] == ["first-boot"]:
+        try:
+            device.first_boot()
+        except (SetupError, OSError) as problem:
+            sys.exit(str(problem))
+    else:
+        device.serve(sys.stdin.buffer, sys.stdout.buffer)

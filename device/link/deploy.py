@@ -160,10 +160,12 @@ def remove(host: str, outcome: Outcome, name: str) -> None:
     )
 
 
-def bench(host: str, goods: Goods, runs: int, threads: int) -> dict[str, Any]:
+def bench(host: str, goods: Goods, runs: int, threads: int, sustain_s: float = 0.0) -> dict[str, Any]:
     """Have a device measure a bundle that was deployed to it; as `benchmarks.on_device` returns it."""
     with SshLink(host) as link:
         greet(link, Outcome(host), Inventory().find(host), [goods.name])
-        request = {"name": goods.name, "digest": goods.digest, "runs": runs, "threads": threads}
-        result: dict[str, Any] = link.ask("bench", within_s=BENCH_S, **request)
+        request: dict[str, Any] = {"name": goods.name, "digest": goods.digest, "runs": runs, "threads": threads}
+        if sustain_s:
+            request["sustain_s"] = sustain_s
+        result: dict[str, Any] = link.ask("bench", within_s=BENCH_S + sustain_s, **request)
     return result

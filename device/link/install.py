@@ -8,6 +8,7 @@ A version is on disk, verified and self-tested before the link may point to it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
 from collections.abc import Callable
@@ -99,7 +100,7 @@ class Installer:
     def _switch(self, name: str, version: str) -> str:
         """Note, switch, restart, confirm; what the service says. Raises LinkError after rolling back."""
         state, old, ran = self.store.read_state(), self.store.current(name), self.service.active()
-        self.store.write_state(replace(state, pending={"name": name, "new": version, "old": old}))
+        self.store.write_state(replace(state, pending={"name": name, "new": version, "old": old, "ran": ran}))
         self.store.switch(name, version)
         problem = self.service.restart()
         if problem and ran:
@@ -141,24 +142,35 @@ class Installer:
         self.store.prepare()
         with self.store.locked():
             self._recover()
+            self.store.clear_temporary()
+            for part in self.folders.incoming.iterdir():
+                with contextlib.suppress(HyperverifyError):  # not whole yet: kept for a resume
+                    if self._runs(read_parcel(part).header):
+                        part.unlink()
 
     def _recover(self) -> None:
         state = self.store.read_state()
         if state.pending is None:
             return
         name, new = state.pending["name"], state.pending["new"]
-        if self.store.current(name) != new:  # cut off before the switch, or after it was undone
+        if self.store.current(name) != new:  # cut off before the switch, or while it was undone
+            self.service.restart()
             self.store.write_state(replace(state, pending=None))
             return
+        if problem := self._problem(name, new, state.pending.get("ran", False)):
+            with contextlib.suppress(LinkError):
+                self._undo(problem)
+        else:
+            self._confirm()
+
+    def _problem(self, name: str, version: str, ran: bool) -> str:
+        """Why a version in its place must not stay there, or nothing."""
         try:
-            self.test(self.store.folder(name, new))
+            self.test(self.store.folder(name, version))
         except HyperverifyError as error:
-            try:
-                self._undo(str(error))
-            except LinkError:
-                return
-        self.service.restart()
-        self._confirm()
+            return str(error)
+        problem = self.service.restart()
+        return problem if ran else ""
 
     def test_everybody(self) -> None:
         """The self-test of every version in use. Raises a HyperverifyError."""

@@ -42,3 +42,13 @@ class Service:
             return subprocess.run(command, capture_output=True, timeout=60).returncode
         except (OSError, subprocess.TimeoutExpired):
             return -1
+
+
+class NoService(Service):
+    """On a card that is not running: this machine's service is another's."""
+
+    def present(self) -> bool:
+        return False
+
+    def active(self) -> bool:
+        return False

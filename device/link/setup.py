@@ -40,8 +40,11 @@ def set_up(host: str, outcome: Outcome, house: Wheelhouse, dry_run: bool, say: C
         try:
             facts = link.ask("look", id=house.id, python=house.python)
             _check(host, facts, house)
-            if facts["current"] == house.id:
+            if facts["current"] == house.id and not (facts["unfinished"] and not dry_run):
                 outcome.packages = "unchanged"
+            elif facts["current"] == house.id:
+                link.ask("finish", within_s=INSTALL_S)
+                outcome.packages = "finished"
             elif dry_run:
                 outcome.packages = "would replace" if facts["any"] else "would add"
             else:

@@ -40,7 +40,7 @@ class State:
 
     floors: dict[str, dict[str, Any]]  # hashed name → {"counter", "digest"} of the newest release ever accepted
     previous: dict[str, str]  # name → version that a rollback returns to
-    pending: dict[str, Any] | None  # a switch that is not confirmed yet: {"name", "new", "old"}
+    pending: dict[str, Any] | None  # a switch that is not confirmed yet: {"name", "new", "old", "ran"}
 
 
 class VersionStore:
@@ -86,6 +86,11 @@ class VersionStore:
         path = self.folders.state / STATE
         write_atomically(path, json.dumps({"schema_version": 1, **vars(state)}, indent=1).encode())
         _flush(self.folders.state)
+
+    def clear_temporary(self) -> None:
+        """State files that a kill left half written."""
+        for path in self.folders.state.glob(f".{STATE}.*"):
+            path.unlink()
 
     def names(self) -> list[str]:
         return sorted(path.stem for path in self.folders.bundles.glob("*.hvb") if path.is_symlink())

@@ -44,7 +44,7 @@ def test_peers_are_measured_beside_every_form(toolkit: Toolkit, bundle: Path) ->
             assert row["resident_bytes"] <= row["peak_bytes"], name
             assert row["cold_start_ms"] > row["p50_ms"], name
     assert rows["dlib"]["macs"] > 100 * DEFAULT_SPEC.macs
-    assert set(done.json["f_times_faster"]) == {"sface", "dlib", "yunet"}
+    assert set(done.json["f_times_faster"]) >= {"sface", "dlib", "yunet"}
 
 
 def test_options_of_peers_are_checked_before_the_work(toolkit: Toolkit, bundle: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import cv2
@@ -106,6 +107,30 @@ def test_face_files_that_cannot_be_used_say_so(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no identity/photo files"):
         read_faces(tmp_path / "empty")
+
+
+WHOLE = {
+    "parquet": lambda path: pq.write_table(pa.table({"image": [webp(30)], "identity": ["a"]}), path),
+    "jpg": lambda path: path.write_bytes(bytes(cv2.imencode(".jpg", np.full((112, 112, 3), 9, np.uint8))[1])),
+    "webp": lambda path: path.write_bytes(webp(9)),
+    "png": lambda path: path.write_bytes(bytes(cv2.imencode(".png", np.full((112, 112, 3), 9, np.uint8))[1])),
+}
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_damaged_files_are_read_or_refused_and_nothing_else(kind: str, data: st.DataObject, tmp_path: Path) -> None:
+    """Bytes changed, and the end cut off, anywhere."""
+    (folder := tmp_path / "set" / "person").mkdir(parents=True, exist_ok=True)
+    path = tmp_path / "faces.parquet" if kind == "parquet" else folder / f"photo.{kind}"
+    WHOLE[kind](path)
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
+    with contextlib.suppress(InputError):
+        assert read_faces(path if kind == "parquet" else tmp_path / "set").crops().shape[1:] == (112, 112, 3)
 
 
 class CountingBackbone:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -159,12 +160,14 @@ def test_evaluation_and_backbones_say_what_they_take(toolkit: Toolkit, photos: P
 
 
 def test_bench_counts_and_compares(toolkit: Toolkit, bundle: Path, tmp_path: Path) -> None:
-    done = toolkit("bench", bundle, "--runs", "20", "--raw", tmp_path / "raw.json", "--json")
+    asked = ("--runs", "20", "--sustained", "1", "--raw", tmp_path / "raw.json")
+    done = toolkit("bench", bundle, *asked, "--json")
     assert done.code == 0, done.err
     result = done.json
     assert result["params"] <= 23_000
     assert result["flops"] <= 5_000_000
-    assert result["counted_from_onnx"] == {k: result[k] for k in ("params", "macs", "flops")}
+    counts = {k: result[k] for k in ("params", "macs", "flops")}
+    assert result["counted_from_onnx"] == result["counted_by_profiler"] == counts
     assert {"detect", "align", "verify/litert/int8", "end_to_end/litert/int8", "backbone/sface"} <= set(
         result["latency"]
     )
@@ -175,6 +178,21 @@ def test_bench_counts_and_compares(toolkit: Toolkit, bundle: Path, tmp_path: Pat
         result["latency"]["backbone/sface"]["p50_ms"] / result["latency"]["verify/litert/int8"]["p50_ms"]
     )
     assert result["peak_memory_bytes"]["litert"] > 1_000_000
+    assert result["cold_start_ms"]["litert"] > result["latency"]["end_to_end/litert/int8"]["p50_ms"]
+    assert f"verify on {os.cpu_count()} threads/litert/int8" in result["latency"]
+    assert len(result["sustained"]["windows"]) == 10
+    assert all(window["runs"] >= 2 for window in result["sustained"]["windows"])
+    again = toolkit("bench", "compare", tmp_path / "raw.json", tmp_path / "raw.json", "--json")
+    assert again.code == 0, again.err
+    assert {(row["ratio"], row["slower"]) for row in again.json["comparison"]} == {(1.0, False)}
+    document = json.loads((tmp_path / "raw.json").read_text())
+    document["samples_ms"] = {stage: [3 * ms for ms in samples] for stage, samples in document["samples_ms"].items()}
+    (tmp_path / "slow.json").write_text(json.dumps(document))
+    slower = toolkit("bench", "compare", tmp_path / "raw.json", tmp_path / "slow.json")
+    assert slower.code == 5
+    assert "slower than" in slower.err
+    assert "verify/litert/int8" in slower.out
+    assert toolkit("bench", "compare", tmp_path / "raw.json", tmp_path / "none.json").code == 4
 
 
 def test_doctor_finds_everything_here(toolkit: Toolkit) -> None:

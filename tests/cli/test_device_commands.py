@@ -36,7 +36,10 @@ def test_init_device_writes_a_unit_that_fits(toolkit: Toolkit, tmp_path: Path) -
     done = toolkit("init-device", tmp_path / "device.toml", "--unit", unit, "--json")
     assert done.code == 0, done.err
     assert len(done.json["written"]) == 2
-    assert f"run --config {tmp_path / 'device.toml'}" in unit.read_text()
+    text = unit.read_text()
+    assert f"run --config {tmp_path / 'device.toml'}" in text
+    for line in ("ExecStartPre", "ExecReload"):
+        assert f"{line}=+/bin/chgrp hyperverify {tmp_path / 'device.toml'}" in text, "the service's user can read it"
     assert (tmp_path / "device.toml").stat().st_mode & 0o077 == 0
 
 

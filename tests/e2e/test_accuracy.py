@@ -6,8 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+
+from benchmarks.tiny_embedding import write_embedding
+from models.spec import DEFAULT_SPEC
 
 PAIRS = 120  # genuine, and as many impostor
 
@@ -56,7 +60,12 @@ def test_peers_on_the_same_pairs(subset: tuple[Path, Path], toolkit: Callable[..
     table = pq.read_table(subset[0])
     rows = [i for i, name in enumerate(table["file"].to_pylist()) if name[:-9] in people]
     pq.write_table(table.take(rows), faces)
-    done = toolkit("eval", "peers", "--faces", faces, "--pairs", pairs, "--peer", "sface", "--json")
+    trunk = DEFAULT_SPEC.params - DEFAULT_SPEC.slots["score.weight"].size - 1
+    weights = np.random.default_rng(0).normal(0, 0.1, trunk).astype(np.float32)
+    about = {"epochs": 0, "faces": 1}
+    (network := tmp_path / "embedding.onnx").write_bytes(write_embedding(DEFAULT_SPEC, weights, about))
+    asked = ("eval", "peers", "--faces", faces, "--pairs", pairs, "--embedding", network, "--peer", "embedding")
+    done = toolkit(*asked, "--peer", "sface", "--json")
     assert done.code == 0, done.err
     systems = done.json["systems"]
     verifier, sface = systems["verifier, one-sided"], systems["sface, cosine"]
@@ -64,7 +73,19 @@ def test_peers_on_the_same_pairs(subset: tuple[Path, Path], toolkit: Callable[..
     assert sface["eer"] <= 0.07, "one error in fifteen; its authors and the project measured 99.4 % and more on LFW"
     assert sface["params"] > 400 * verifier["params"]
     assert sface["people_from_which_one_search_is_cheaper"] == -(-sface["macs"] // verifier["macs"])
-    assert toolkit("eval", "peers", "--faces", faces, "--pairs", pairs, "--peer", "magic").code == 2
+    assert sface["people_from_which_one_search_is_faster"] > 20
+    assert sface["search"]["1000"]["macs"] == sface["macs"] + 128_000
+    assert verifier["search"]["100"]["macs"] == 100 * verifier["macs"]
+    assert systems["embedding, cosine"]["eer"] > sface["eer"], "nobody trained it"
+    assert systems["embedding, cosine"]["params"] == trunk
+    (result := tmp_path / "peers.json").write_text(done.out)
+    report = toolkit("report", result, "-o", tmp_path / "report.md")
+    assert report.code == 0, report.err
+    assert "0 epochs" in (tmp_path / "report.md").read_text()
+    assert toolkit(*asked, "--peer", "magic").code == 2
+    missing = toolkit(*asked, "--peer", "mobilefacenet")
+    assert missing.code == 3
+    assert "toolkit models fetch mobilefacenet" in missing.err
 
 
 def test_household_over_the_command_line(data: Path, toolkit: Callable[..., Any], tmp_path: Path) -> None:

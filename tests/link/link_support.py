@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,9 @@ from device.link.identity import Identity, provision
 from device.link.install import Installer
 from device.link.keystore import KeyStore
 from device.link.seal import Release, pack_sealed
+
+sys.path.append(str(Path(__file__).parent / "faults"))
+from fault_hook import install as install_fault
 
 Toolkit = Callable[..., Any]  # arguments to how a run of the command line ended
 
@@ -67,3 +72,18 @@ class Fleet:
     @property
     def hosts(self) -> list[hosts.Host]:
         return self.network.hosts
+
+
+def in_a_fork(root: Path, kind: str, number: int, action: Callable[[], bool]) -> bool:
+    """Run `action` with a fault at the `number`-th change below `root`; whether it ended well."""
+    Path(f"{root}.fault").write_text(f"{kind} {number}")
+    child = os.fork()
+    if child == 0:
+        code = 2
+        try:
+            install_fault(str(root))
+            code = 0 if action() else 1
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status) == 0

@@ -10,30 +10,40 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from link_support import FILES, OTHER_FILES, World, new_world, passes
+from link_support import FILES, OTHER_FILES, World, in_a_fork, new_world, passes
 
 from device.link.agent import Agent
 from device.link.install import Installer
 from device.link.service import Service
 
-sys.path.append(str(Path(__file__).parent / "faults"))
-from fault_hook import install as install_fault
+NEW = OTHER_FILES["model.bin"]
 
 
-class NoService(Service):
+class RecordedService(Service):
+    """Runs what the link led to when it was last started, as a process does; a restart is a step like any other."""
+
+    def __init__(self, world: World):
+        self.link, self.file = world.folders.bundles / "anna.hvb", world.folders.root / "running"
+
     def present(self) -> bool:
-        return False
+        return True
+
+    def active(self) -> bool:
+        return True
+
+    def restart(self) -> str:
+        self.file.write_text(self.link.readlink().name if self.link.is_symlink() else "nobody")
+        poisoned = self.file.with_name("poison").exists() and (self.link / "model.bin").read_bytes() == NEW
+        return "it stopped again" if poisoned else ""
 
 
 def agent(world: World) -> Agent:
-    return Agent(world.folders, Installer(world.folders, passes, NoService()))
+    return Agent(world.folders, Installer(world.folders, passes, RecordedService(world)))
 
 
 def talk(world: World, *requests: bytes) -> list[dict[str, object]]:
@@ -60,22 +70,6 @@ def deploy(world: World, parcel: Path) -> bool:
     have = int(str(begun["ok"]))
     upload = line(op="data", sha256=key, offset=have, bytes=len(data) - have) + data[have:] if have < len(data) else b""
     return "ok" in talk(world, upload, line(op="install", sha256=key))[-1]
-
-
-def in_a_fork(world: World, kind: str, number: int, action: Callable[[], bool]) -> bool:
-    """Run `action` with a fault; whether it ended well."""
-    root = str(world.folders.root)
-    Path(root + ".fault").write_text(f"{kind} {number}")
-    child = os.fork()
-    if child == 0:
-        code = 2
-        try:
-            install_fault(root)
-            code = 0 if action() else 1
-        finally:
-            os._exit(code)
-    _, status = os.waitpid(child, 0)
-    return os.waitstatus_to_exitcode(status) == 0
 
 
 def content(world: World) -> dict[str, bytes] | None:
@@ -105,23 +99,43 @@ def test_every_step(what: str, kind: str, tmp_path: Path) -> None:
     after = {"rollback": FILES, "remove": None}.get(what, OTHER_FILES)
     before, kept, root = content(world), tmp_path / "kept", world.folders.root
     shutil.copytree(root, kept, symlinks=True)
-    assert in_a_fork(world, "count", 0, action)
+    assert in_a_fork(root, "count", 0, action)
     assert content(world) == after
     steps = len(Path(f"{root}.steps").read_text().splitlines())
     failed = 0
     for number in range(1, steps + 1):
         shutil.rmtree(root)
         shutil.copytree(kept, root, symlinks=True)
-        failed += not in_a_fork(world, kind, number, action)
+        failed += not in_a_fork(root, kind, number, action)
         found = content(world)
         assert found in (before, after), f"neither the old nor the new version after {kind} at step {number}"
         if found != after or what != "rollback":
             assert action(), f"the repeat failed after {kind} at step {number}"
         agent(world).installer.recover()
         assert content(world) == after, f"the repeat did not finish after {kind} at step {number}"
+        running, current = (root / "running").read_text(), agent(world).installer.store.current("anna")
+        assert running == (current or "nobody"), f"another version runs after {kind} at step {number}"
         assert not list(world.folders.incoming.iterdir())
         assert [row["health"] for row in agent(world).installer.inventory()] == ["ok"] * (after is not None)
         names = {path.name for path in (world.folders.versions / "anna").glob("*")}
         assert len(names) <= 2, f"{names} after {kind} at step {number}"
     print(f"{what}: {steps} × {kind}, {failed} failed, 0 losses")
     assert failed >= steps / 3, "the faults did not bite"
+
+
+def test_a_cut_while_a_failing_version_is_undone(tmp_path: Path) -> None:
+    """The service fails with the new version; wherever that is cut off, the old one runs in the end."""
+    world = new_world(tmp_path)
+    old, new = world.parcel(1, FILES), world.parcel(2, OTHER_FILES)
+    assert deploy(world, old)
+    before, kept, root = content(world), tmp_path / "kept", world.folders.root
+    (root / "poison").touch()
+    shutil.copytree(root, kept, symlinks=True)
+    assert not in_a_fork(root, "count", 0, lambda: deploy(world, new))
+    for number in range(1, len(Path(f"{root}.steps").read_text().splitlines()) + 1):
+        shutil.rmtree(root)
+        shutil.copytree(kept, root, symlinks=True)
+        in_a_fork(root, "kill", number, lambda: deploy(world, new))
+        assert not deploy(world, new)
+        assert content(world) == before, f"after a kill at step {number}"
+        assert (root / "running").read_text() == agent(world).installer.store.current("anna")

@@ -53,7 +53,15 @@ def test_round_trip_keeps_the_hash() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"in_channels": 5}, {"kind": "pool"}, {"kind": "add", "skip": "nobody"}, {"name": "score"}]
+    "change",
+    [
+        {"in_channels": 5},
+        {"kind": "pool"},
+        {"kind": "add", "skip": "nobody"},
+        {"name": "score"},
+        {"stride": 0},
+        {"kernel": 1.5},
+    ],
 )
 def test_a_spec_that_does_not_hang_together_is_refused(change: dict[str, object]) -> None:
     first, *rest = DEFAULT_SPEC.layers
@@ -66,7 +74,15 @@ def test_a_spec_must_end_in_one_score() -> None:
         VerifierSpec(64, DEFAULT_SPEC.layers[:-1])
 
 
-@pytest.mark.parametrize("data", [{}, {"input_px": "x", "layers": []}, {"input_px": 64, "layers": [{"nome": 1}]}])
+@pytest.mark.parametrize(
+    "data",
+    [
+        {},
+        {"input_px": float("inf"), "layers": []},
+        {"input_px": "x", "layers": []},
+        {"input_px": 64, "layers": [{"nome": 1}]},
+    ],
+)
 def test_damaged_spec_data_is_refused(data: dict[str, object]) -> None:
     with pytest.raises(ArtifactError):
         VerifierSpec.from_dict(data)

@@ -11,12 +11,16 @@ import numpy as np
 import pytest
 import torch
 
-from models.config import TrainConfig
+from benchmarks.tiny_embedding import open_embedding, write_embedding
+from export.onnx_writer import write_onnx
+from models.config import TrainConfig, read_config
+from models.embedding import EmbeddingTrainer
 from models.faceset import FaceSet
-from models.spec import mobile_spec
+from models.spec import DEFAULT_SPEC, MAX_FLOPS, MAX_PARAMS, mobile_spec
 from models.training import Interrupted, Trainer
 from models.validate import fit_score_range, held_out_scores
-from toolkit.errors import UsageError
+from models.verifier import to_input
+from toolkit.errors import ArtifactError, MissingError, UsageError
 
 SMALL = mobile_spec(32, 8, ((12, 2), (16, 2)), features=16)  # trains in seconds
 
@@ -47,7 +51,7 @@ def world(people: int, photos: int, seed: int) -> FaceSet:
 
 def config(**changes: object) -> TrainConfig:
     settings = {"verifier": SMALL, "batch": 32, "shared_epochs": 2.0, "average": 0.5, "clusters": 4, "hidden": 8,
-                "users": 4, "genuine": 2, "impostors": 4, "shared_rate": 3e-3} | changes  # fmt: skip
+                "users": 4, "genuine": 2, "impostors": 4, "shared_rate": 3e-3, "conv_rate": 0.01} | changes  # fmt: skip
     return TrainConfig(("made-up",), **settings)  # type: ignore[arg-type]
 
 
@@ -64,6 +68,49 @@ def test_training_learns(generator: str, tmp_path: Path) -> None:
     assert before.eer > 0.3
     assert after.eer < before.eer - 0.1
     assert list((tmp_path / "tensorboard").glob("events*"))
+
+
+def test_an_embedding_network_learns_and_its_file_computes_the_same(tmp_path: Path) -> None:
+    settings = config(generator="embedding", bank=0, shared_epochs=24.0)
+    run = EmbeddingTrainer(settings, world(96, 2, 1), held_out := world(8, 4, 2), tmp_path, lambda *_: None)
+
+    def embedded() -> np.ndarray:
+        with torch.no_grad():
+            found: np.ndarray = run.averaged.eval()(to_input(torch.from_numpy(held_out.pixels).permute(0, 3, 1, 2)))
+        return np.asarray(found)
+
+    def agreement(embeddings: np.ndarray) -> float:
+        """Correlation of the cosines with the teacher's, over people that training never saw."""
+        others = np.triu_indices(len(held_out), 1)
+        cosines = [(rows @ rows.T)[others] for rows in (embeddings, held_out.templates)]
+        return float(np.corrcoef(*cosines)[0, 1])
+
+    before = agreement(embedded())
+    assert run.run(resume=False).eer < 0.1
+    expected = embedded()
+    assert agreement(expected) > before + 0.05
+    trunk = run.averaged.trunk.fold().detach().numpy()
+    (file := tmp_path / "embedding.onnx").write_bytes(write_embedding(SMALL, trunk, {"epochs": 24}))
+    opened = open_embedding(file)
+    np.testing.assert_allclose(opened.embed(held_out.pixels), expected, atol=1e-5)
+    assert opened.about == {"epochs": 24}
+    assert (opened.count.params, opened.input_px) == (len(trunk), SMALL.input_px)
+
+
+def test_the_embedding_of_the_comparison_is_no_larger_than_a_verifier() -> None:
+    spec = read_config(Path(__file__).parents[2] / "configs" / "embedding.toml").verifier
+    score = spec.head.out_channels + int(np.prod(spec.head.weight_shape))
+    assert DEFAULT_SPEC.params - 100 < spec.params - score <= MAX_PARAMS
+    assert spec.flops <= MAX_FLOPS
+
+
+def test_what_is_no_embedding_network_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match=r"configs/embedding\.toml"):
+        open_embedding(tmp_path / "none.onnx")
+    for content in (b"", b"ONNX?", write_onnx(SMALL, np.zeros(SMALL.params, np.float32))):
+        (file := tmp_path / "other.onnx").write_bytes(content)
+        with pytest.raises(ArtifactError, match="is not an embedding network"):
+            open_embedding(file)
 
 
 def test_scores_are_stretched_to_the_int8_range_and_nothing_else(tmp_path: Path) -> None:

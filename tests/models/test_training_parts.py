@@ -7,12 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from models.augment import augment
 from models.config import TrainConfig, read_config
+from models.faceset import FaceSet, toward_person
 from models.losses import VerificationLoss, cosine_to_score, same_person
+from models.optimiser import Optimiser
 from models.sampling import KcsSampler, spherical_kmeans
 from models.schedule import Schedule, one_cycle
+from models.spec import mobile_spec
+from models.verifier import Trunk
 from toolkit.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -149,6 +154,35 @@ def test_augmentation_changes_faces_within_range_and_repeatably() -> None:
     assert not torch.equal(a[0], a[1])
 
 
+def test_targets_move_toward_the_person() -> None:
+    templates = np.eye(4, dtype=np.float32)
+    faces = FaceSet(np.zeros((4, 1, 1, 3), np.uint8), templates, np.array([0, 0, 1, -1]), ("",) * 4, ("a", "b"))
+    assert np.allclose(toward_person(faces, 0.0), templates)
+    half = toward_person(faces, 0.5)
+    assert np.allclose(np.linalg.norm(half, axis=1), 1)
+    assert half[0] @ half[1] > 0.5, "two photos of one person come closer"
+    assert np.allclose(half[2:], templates[2:]), "a single photo is its person's mean; the unknown keep their own"
+    whole = toward_person(faces, 1.0)
+    assert np.allclose(whole[0], whole[1])
+
+
+def test_muon_turns_every_direction_of_a_convolution_alike() -> None:
+    spec = mobile_spec(32, 8, ((12, 2),), features=16)
+    trunk = Trunk(spec)
+    trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    conv = next(m for m in trunk.convs.values() if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1))
+    before, others = conv.weight.detach().clone(), [p for p in trunk.parameters() if p is not conv.weight]
+    optimiser = Optimiser(trunk, [trunk], rate=0.0, conv_rate=1.0, weight_decay=0.0)
+    frozen = [p.detach().clone() for p in others if p.dim() != 4]
+    generator = torch.Generator().manual_seed(0)
+    uneven = torch.logspace(0, 2, len(before))[:, None, None, None]
+    conv.weight.grad = torch.randn(conv.weight.shape, generator=generator) * uneven
+    optimiser.step(progress=0.1)  # where the rate is at its peak
+    singular = torch.linalg.svdvals((conv.weight - before).flatten(1))
+    assert singular.max() / singular.min() < 3, "the gradient's own differ a hundredfold"
+    assert all(torch.equal(a, b) for a, b in zip(frozen, (p for p in others if p.dim() != 4), strict=True))
+
+
 def test_shipped_configurations_are_valid() -> None:
     comparisons = {ROOT / "configs" / f"{name}.toml" for name in ("ablations", "forms", "search")}
     files = sorted(set((ROOT / "configs").glob("*.toml")) - comparisons)
@@ -165,9 +199,11 @@ def test_shipped_configurations_are_valid() -> None:
         ("batch = 32", "faces is missing"),
         ('faces = "a"', "a list of names"),
         ('faces = ["a"]\nhard_share = "x"', "is not a schedule"),
-        ('faces = ["a"]\ngenerator = "magic"', "head, film or full"),
+        ('faces = ["a"]\ngenerator = "magic"', "head, film, full"),
         ('faces = ["a"]\npersonal_steps = 5', "no second stage"),
         ('faces = ["a"]\ngenerator = "full"', "more than 0 with the full"),
+        ('faces = ["a"]\nconv_rate = -1', "conv_rate is not possible"),
+        ('faces = ["a"]\nperson_targets = 1.5', "person_targets is not possible"),
         ("faces = [", "is not TOML"),
     ],
 )

@@ -1,11 +1,13 @@
-"""`toolkit bench`: size, operations and latency of a bundle on this machine."""
+"""`toolkit bench`: size, operations and latency of a bundle on this machine; two such measurements compared."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from toolkit.commands.options import Bundle, Json, Threads
 from toolkit.errors import GateError, UsageError
@@ -30,8 +32,49 @@ Baseline = Annotated[
     Path | None, typer.Option(help="Compare with these raw samples; exit code 5 if a stage is slower.")
 ]
 Tolerance = Annotated[float, typer.Option(min=0, max=10, help="How much slower nobody minds; 0.1: 10%.")]
+Sustained = Annotated[
+    float,
+    typer.Option("--sustained", min=0, max=86_400, help="Then work that many seconds without a pause, in ten windows."),
+]
+Samples = Annotated[Path, typer.Argument(help="Raw samples, of `toolkit bench BUNDLE --raw FILE`.", show_default=False)]
 
 
+class _BundleFirst(TyperGroup):
+    """`toolkit bench BUNDLE …` is `toolkit bench measure BUNDLE …`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        known = {*self.commands, "-h", "--help"}
+        return super().parse_args(ctx, args if not args or args[0] in known else ["measure", *args])
+
+
+app = typer.Typer(
+    cls=_BundleFirst,
+    help="What a bundle costs: `toolkit bench BUNDLE` measures, `toolkit bench compare A B` compares two measurements.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.command()
+def compare(before: Samples, after: Samples, tolerance: Tolerance = 0.1, json: Json = False) -> None:
+    """Is AFTER slower than BEFORE? By stage: ratio of medians, its 95% interval, Mann-Whitney's p. Exit code 5: yes.
+
+    A stage is slower if both say so: p below 1% for all stages together, and an interval beyond the tolerance.
+    """
+    from benchmarks.compare import read_baseline
+
+    first, second = read_baseline(before), read_baseline(after)
+    rows = _compare(first, second, tolerance)
+    if not rows:
+        raise UsageError(f"{before} and {after} have no stage in common", do="measure both with one version")
+    result = {"kind": "comparison", "before": before.name, "after": after.name, "tolerance": tolerance,
+              "comparison": rows}  # fmt: skip
+    emit(result, json, lambda: _human_comparison(rows))
+    _check_regression(result, before)
+
+
+@app.command("measure")
 def bench(
     bundle: Bundle,
     runs: Annotated[int, typer.Option(min=20, help="Timed runs of the verifier; slower stages get a tenth.")] = 500,
@@ -44,10 +87,12 @@ def bench(
     raw: Raw = None,
     baseline: Baseline = None,
     tolerance: Tolerance = 0.1,
+    sustained: Sustained = 0.0,
     json: Json = False,
 ) -> None:
-    """Parameters, MACs and FLOPs (from the spec, and counted again from the ONNX file), file sizes, latency of every
-    stage in every installed runtime, peak memory, and the machine.
+    """Parameters, MACs and FLOPs (from the spec, and counted again from the ONNX file and by its runtime's profiler),
+    file sizes, latency of every stage in every installed runtime, on one thread and on all cores, cold start, peak
+    memory, and the machine.
 
     One multiply-accumulate counts as two FLOPs. SFace embedding a crop in the same run is the yardstick.
 
@@ -56,30 +101,29 @@ def bench(
     from benchmarks.compare import read_baseline
     from export.manifest import open_bundle
 
-    _check_usage(peers, bool(on or baseline), bool(faces or pairs or plot))
+    _check_usage(peers, bool(on or baseline or sustained), bool(faces or pairs or plot))
     if peers:
         from toolkit.commands.peers import bench_peers
 
-        bench_peers(open_bundle(bundle), runs, faces, pairs, plot, json)
-        return
+        return bench_peers(open_bundle(bundle), runs, faces, pairs, plot, json)
     opened, before = open_bundle(bundle), read_baseline(baseline) if baseline else None
-    result: dict[str, Any] = {
-        "kind": "bench", "command": command_line(), "bundle": bundle.name, **_counts(opened)
-    }  # fmt: skip
-    measured = _measure_on(on, bundle, runs, threads) if on else _measure_here(opened, bundle, runs, threads)
-    result |= _summaries(measured, threads)
+    facts = {"kind": "bench", "command": command_line(), "bundle": bundle.name, **_counts(opened)}
+    measure = partial(_measure_on, on) if on else _measure_here
+    measured = measure(bundle, runs, threads, sustained)
+    result = facts | _summaries(measured, threads)
     if raw:
         _save_raw(raw, measured)
     if before:
         result["comparison"] = _compare(before, measured, tolerance)
     emit(result, json, lambda: _human(result))
-    _check_regression(result, baseline)
+    return _check_regression(result, baseline)
 
 
 def _check_usage(peers: bool, devices: bool, accuracy: bool) -> None:
     """Raises UsageError for options that do not belong together."""
     if peers and devices:
-        raise UsageError("--peers measures here and compares with other networks", do="leave out --on and --baseline")
+        what = "--peers measures here and compares with other networks"
+        raise UsageError(what, do="leave out --on, --baseline and --sustained")
     if accuracy and not peers:
         raise UsageError("--faces, --pairs and --plot belong to --peers", do="add --peers")
 
@@ -93,51 +137,46 @@ def _check_regression(result: dict[str, Any], baseline: Path | None) -> None:
 
 
 def _counts(bundle: OpenBundle) -> dict[str, Any]:
-    """Raises GateError when the file is not what the spec says."""
+    """Raises GateError when the file, or what its runtime sees of it, is not what the spec says."""
     from export.manifest import FILES, MODELS
 
     spec = bundle.spec
     counts: dict[str, Any] = {"params": spec.params, "macs": spec.macs, "flops": spec.flops}
     counts["file_bytes"] = {name: len(bundle.read(name)) for name in FILES if name in bundle.manifest["files"]}
     try:
-        from benchmarks.graph_count import count_onnx
+        from benchmarks.graph_count import count_onnx, count_profiled
     except ImportError:
-        return counts | {"counted_from_onnx": None}
-    count = count_onnx(bundle.read(MODELS["onnx", "fp32"]))
-    if (count.params, count.macs) != (spec.params, spec.macs):
-        raise GateError(
-            "the ONNX file does not match the spec",
-            got=f"{count.params} parameters, {count.macs} MACs",
-            expected=f"{spec.params} and {spec.macs}",
-            do="enrol again",
-        )
-    return counts | {"counted_from_onnx": {"params": count.params, "macs": count.macs, "flops": 2 * count.macs}}
+        return counts | {"counted_from_onnx": None, "counted_by_profiler": None}
+    for name, way in (("counted_from_onnx", count_onnx), ("counted_by_profiler", count_profiled)):
+        count = way(bundle.read(MODELS["onnx", "fp32"]))
+        if (count.params, count.macs) != (spec.params, spec.macs):
+            raise GateError(
+                f"the ONNX file does not match the spec ({name.replace('_', ' ')})",
+                got=f"{count.params} parameters, {count.macs} MACs",
+                expected=f"{spec.params} and {spec.macs}",
+                do="enrol again",
+            )
+        counts[name] = {"params": count.params, "macs": count.macs, "flops": 2 * count.macs}
+    return counts
 
 
-def _measure_here(opened: OpenBundle, bundle: Path, runs: int, threads: int) -> dict[str, Any]:
-    from benchmarks.conditions import conditions
-    from benchmarks.facts import device_facts
-    from benchmarks.latency import backbone_latency, stage_latencies
+def _measure_here(bundle: Path, runs: int, threads: int, sustained: float) -> dict[str, Any]:
+    from benchmarks.latency import backbone_latency
+    from benchmarks.on_device import measure_bundle
 
-    before = conditions()
-    timings = stage_latencies(opened, runs, threads)
+    measured = measure_bundle(bundle, runs, threads, sustained)
     yardstick = _yardstick(backbone_latency, runs)
     if yardstick:
-        timings["backbone/sface"] = yardstick
-    return {
-        "samples_ms": {name: timing.samples_ms for name, timing in timings.items()},
-        "peak_memory_bytes": _memory(bundle),
-        "device": device_facts(),
-        "conditions": {"before": before, "after": conditions()},
-    }
+        measured["samples_ms"]["backbone/sface"] = yardstick.samples_ms
+    return measured
 
 
-def _measure_on(host: str, bundle: Path, runs: int, threads: int) -> dict[str, Any]:
+def _measure_on(host: str, bundle: Path, runs: int, threads: int, sustained: float) -> dict[str, Any]:
     from device.link.deploy import bench as bench_on
     from device.link.package import Goods
     from toolkit.commands.keys import open_keys
 
-    return bench_on(host, Goods(bundle, open_keys()), runs, threads)
+    return bench_on(host, Goods(bundle, open_keys()), runs, threads, sustained)
 
 
 def _summaries(measured: dict[str, Any], threads: int) -> dict[str, Any]:
@@ -183,19 +222,17 @@ def _save_raw(path: Path, measured: dict[str, Any]) -> None:
     write_atomically(path, json.dumps(document).encode(), mode=0o644)
 
 
-def _memory(bundle: Path) -> dict[str, int]:
-    from benchmarks.latency import peak_memory_bytes
-    from device.runtimes import installed_runtimes
-
-    return {runtime: peak_memory_bytes(bundle, runtime) for runtime in installed_runtimes()}
-
-
 def _human(r: dict[str, Any]) -> str:
-    counted = "the ONNX file agrees" if r["counted_from_onnx"] else "not counted again: onnx is not installed"
+    counted = (
+        "the ONNX file and its runtime's profiler agree"
+        if r["counted_from_onnx"]
+        else "not counted again: onnx is not installed"
+    )
     head = [
         f"{r['params']} parameters, {r['macs'] / 1e6:.2f} MMACs = {r['flops'] / 1e6:.2f} MFLOPs ({counted})",
         "files: " + ", ".join(f"{name} {size / 1000:.0f} KB" for name, size in r["file_bytes"].items()),
         "peak memory: " + ", ".join(f"{name} {size / 1e6:.0f} MB" for name, size in r["peak_memory_bytes"].items()),
+        "cold start: " + ", ".join(f"{name} {ms:.0f} ms" for name, ms in r.get("cold_start_ms", {}).items()),
         f"{r['device']['processor']}, {r['threads']} thread",
     ]
     faster = r.get("times_faster_than_sface", {})
@@ -206,9 +243,24 @@ def _human(r: dict[str, Any]) -> str:
                      f"{ratio:.0f}×" if ratio and name.startswith("verify/") else ""))  # fmt: skip
     text = "\n".join(head) + "\n\n"
     text += table(rows, ("stage", "p50 ms", "p90 ms", "p99 ms", "runs", "faster than SFace"))
+    if r.get("sustained"):
+        text += "\n\n" + _human_sustained(r["sustained"])
     if r.get("comparison"):
         text += "\n\n" + _human_comparison(r["comparison"])
     return text
+
+
+def _human_sustained(sustained: dict[str, Any]) -> str:
+    def cell(value: float | None) -> str:
+        return "–" if value is None else f"{value:.0f}"
+
+    rows = [
+        (str(i), str(w["runs"]), f"{w['p50_ms']:.3f}", f"{w['p99_ms']:.3f}",
+         *(cell(w["conditions"][name]) for name in ("temperature_c", "clock_mhz")))
+        for i, w in enumerate(sustained["windows"], 1)
+    ]  # fmt: skip
+    head = f"{sustained['seconds']:g} s of {sustained['form']} end to end; slowdown {sustained['slowdown']:.3f}"
+    return f"{head}\n" + table(rows, ("window", "runs", "p50 ms", "p99 ms", "°C", "MHz"))
 
 
 def _human_comparison(comparison: list[dict[str, Any]]) -> str:

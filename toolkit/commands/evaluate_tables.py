@@ -37,9 +37,10 @@ def peers_table(result: dict[str, Any]) -> str:
         fnmr = r["at_fmr"].get("fmr1e-3")
         rows.append((name, f"{r['accuracy']:.2%}" if "accuracy" in r else "–", f"{r['eer']:.2%}",
                      percent(fnmr["fnmr"]) if fnmr else "–", f"{r['params']:,}", f"{r['flops'] / 1e6:,.1f}",
-                     f"{r['file_bytes'] / 1e3:,.0f}", str(r.get("people_from_which_one_search_is_cheaper", "")))
+                     f"{r['file_bytes'] / 1e3:,.0f}", f"{r['face_ms']:.3f}",
+                     str(r.get("people_from_which_one_search_is_faster", "")))
         )  # fmt: skip
-    head = ("", "accuracy", "EER", "FNMR at FMR 1e-3", "parameters", "MFLOPs", "KB", "search pays from")
+    head = ("", "accuracy", "EER", "FNMR at FMR 1e-3", "parameters", "MFLOPs", "KB", "ms", "search is faster from")
     return f"{_head(result)}, {result['pairs']}\n" + table(rows, head)
 
 

@@ -50,9 +50,9 @@ def train(
 ) -> None:
     """Train the hypernetwork. Ctrl-C stops after the step and saves; the same command goes on from there.
 
-    Under torchrun, its processes share every batch; the configuration's batch is that of all together.
-    Writes OUT/h.onnx and OUT/h.json, which `toolkit enroll --generator` takes. With --ablate, OUT/ablation.json and a
-    folder for each variant. Needs 'hyperverify[train]'.
+    Writes OUT/h.onnx and OUT/h.json, which `toolkit enroll --generator` takes. With generator = "embedding",
+    OUT/embedding.onnx, which `toolkit eval peers --embedding` takes. With --ablate, OUT/ablation.json and a folder for
+    each variant. Under torchrun, its processes share every batch. Needs 'hyperverify[train]'.
     """
     if (config is None) == (ablate is None):
         raise UsageError("train needs one of --config and --ablate", got="both" if config else "neither")
@@ -81,8 +81,10 @@ def _train(
         validation = trainer.run(resume=not fresh)
     if not group.first:
         return
-    result = _finish(trainer, config.name, vars(validation), out)
-    emit(result, json, lambda: f"{out / 'h.onnx'}: held-out EER {validation.eer:.2%}")
+    embedding = settings.generator == "embedding"
+    finish, file = (_finish_embedding, "embedding.onnx") if embedding else (_finish, "h.onnx")
+    result = finish(trainer, config.name, vars(validation), out)
+    emit(result, json, lambda: f"{out / file}: held-out EER {validation.eer:.2%}")
 
 
 def _prepared(
@@ -160,30 +162,50 @@ def _load(settings: TrainConfig, paths: list[Path], threads: int) -> tuple[FaceS
 def _trainer(
     settings: TrainConfig, faces: FaceSet, held_out: FaceSet, out: Path, compiled: bool, group: Group | None = None
 ) -> Trainer:
+    from models.embedding import EmbeddingTrainer
     from models.training import ALONE, Trainer
 
-    return Trainer(settings, faces, held_out, out, StepLine(), compiled, group or ALONE)
+    group = group or ALONE
+    if settings.generator == "embedding" and group.size > 1:
+        raise UsageError("an embedding network is trained by one process", got=group.size)
+    kind = EmbeddingTrainer if settings.generator == "embedding" else Trainer
+    return kind(settings, faces, held_out, out, StepLine(), compiled, group)
+
+
+def _about(trainer: Trainer, config: str, validation: dict[str, Any]) -> dict[str, Any]:
+    """What was trained on what, and how well it did."""
+    identity = trainer.train.identity
+    return {
+        "configuration": config,
+        "configuration_hash": trainer.config.hash,
+        "faces": len(trainer.train),
+        "identities": int(identity.max(initial=-1)) + 1,
+        "held_out_faces": len(trainer.held_out),
+        "validation": validation,
+    }
+
+
+def _finish_embedding(trainer: Trainer, config: str, validation: dict[str, Any], out: Path) -> dict[str, Any]:
+    from benchmarks.tiny_embedding import write_embedding
+    from toolkit.atomic import write_atomically
+
+    about = _about(trainer, config, validation) | {"epochs": trainer.config.shared_epochs}
+    network = trainer.averaged
+    data = write_embedding(network.spec, network.trunk.fold().detach().numpy(), about)
+    write_atomically(out / "embedding.onnx", data, mode=0o644)
+    return about
 
 
 def _finish(trainer: Trainer, config: str, validation: dict[str, Any], out: Path) -> dict[str, Any]:
     """Write the generator and its operating points."""
-    import numpy as np
-
     from benchmarks.calibration import calibrate
     from models.h_onnx import write_generator
+    from models.normalisation import impostor_moments, normalised
     from toolkit.atomic import write_atomically
 
     settings = trainer.config
-    identity = trainer.train.identity
-    training = {
-        "configuration": config,
-        "configuration_hash": settings.hash,
-        "faces": len(trainer.train),
-        "identities": len(np.unique(identity[identity >= 0])),
-        "held_out_faces": len(trainer.held_out),
-        "validation": validation,
-        **trainer.fit_int8(),
-    }
-    write_atomically(out / "h.onnx", write_generator(trainer.averaged), mode=0o644)
-    spec = trainer.network.spec
+    training = _about(trainer, config, validation) | trainer.fit_int8()
+    spec, plain = trainer.network.spec, write_generator(trainer.averaged)
+    alike = normalised(plain, impostor_moments(plain, spec, trainer.train, seed=settings.seed))
+    write_atomically(out / "h.onnx", alike, mode=0o644)
     return calibrate(out / "h.onnx", settings.generator, settings.backbone, spec, training, trainer.held_out)

@@ -1,0 +1,94 @@
+"""Every verifier's strangers score alike once h is normalised, with no face at enrolment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.faceset import FaceSet
+from models.generator import Generator
+from models.h_onnx import write_generator
+from models.hypernetwork import HyperNetwork
+from models.normalisation import ImpostorMoments, impostor_moments, is_normalised, normalised
+from models.spec import DEFAULT_SPEC
+from models.verifier import to_input, verify_users
+from tests.models.test_hypernetwork import network, save, templates
+from toolkit.errors import ArtifactError
+
+FACES = 96
+
+
+def settled(generator: str, faces: FaceSet) -> HyperNetwork:
+    """A network whose normalisation has seen these faces, so that its features differ between them."""
+    net = network(generator)
+    for norm in net.trunk.norms.values():
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean
+    with torch.no_grad():
+        net.train().trunk(to_input(torch.from_numpy(faces.pixels).permute(0, 3, 1, 2)))
+    return net.eval()
+
+
+@pytest.fixture(scope="module")
+def faces() -> FaceSet:
+    rng = np.random.default_rng(3)
+    # Smooth pictures, whose features differ as those of photos do and those of white noise do not.
+    pixels = rng.integers(0, 256, (FACES, 2, 2, 3), np.uint8).repeat(32, 1).repeat(32, 2)
+    own = templates(FACES).numpy()
+    return FaceSet(pixels, own, np.arange(FACES), ("",) * FACES, ("",) * FACES)
+
+
+def scores(theta: np.ndarray, faces: FaceSet) -> np.ndarray:
+    """[U, N]."""
+    x = to_input(torch.from_numpy(faces.pixels).permute(0, 3, 1, 2))
+    with torch.inference_mode():
+        return np.stack([verify_users(DEFAULT_SPEC, torch.from_numpy(t)[None], x[None])[0].numpy() for t in theta])
+
+
+def written(h: bytes, generator: str, folder: Path) -> Generator:
+    save(network(generator), generator, folder)
+    (folder / "h.onnx").write_bytes(h)
+    return Generator(folder / "h.onnx")
+
+
+def test_strangers_score_alike_under_every_verifier(faces: FaceSet, tmp_path: Path) -> None:
+    plain, users = write_generator(settled("head", faces)), templates(12).numpy()
+    moments = impostor_moments(plain, DEFAULT_SPEC, faces)
+    before = scores(written(plain, "head", tmp_path).weights(users), faces)
+    means, deviations = moments.of(users)
+    np.testing.assert_allclose(before.mean(1), means, atol=1e-4)
+    np.testing.assert_allclose(before.std(1, ddof=1), deviations, rtol=1e-3)
+    stretch = moments.to_deviation / deviations
+    inside = (stretch > 0.5) & (stretch < 2)
+    assert inside.sum() >= 6, "the limits of the stretch must not be what is tested"
+    after = scores(written(normalised(plain, moments), "head", tmp_path).weights(users), faces)
+    assert np.ptp(before.mean(1)) > 0.01, "the users differ at first"
+    np.testing.assert_allclose(after.mean(1), moments.to_mean, atol=1e-4)
+    np.testing.assert_allclose(after.std(1, ddof=1)[inside], moments.to_deviation, rtol=1e-3)
+
+
+@pytest.mark.parametrize("generator", ["head", "film", "full"])
+def test_only_the_last_layer_changes_and_only_once(generator: str, faces: FaceSet, tmp_path: Path) -> None:
+    plain, users = write_generator(settled(generator, faces)), templates(3).numpy()
+    moments = impostor_moments(plain, DEFAULT_SPEC, faces, count=32)
+    done = normalised(plain, moments)
+    assert done == normalised(plain, moments), "the same bytes again"
+    assert is_normalised(done)
+    assert not is_normalised(plain)
+    head = DEFAULT_SPEC.slots["score.weight"].offset
+    old, new = (written(h, generator, tmp_path).weights(users) for h in (plain, done))
+    np.testing.assert_array_equal(old[:, :head], new[:, :head])
+    assert not np.array_equal(old[:, head:], new[:, head:])
+    with pytest.raises(ArtifactError, match="normalised already"):
+        normalised(done, moments)
+
+
+def test_no_verifier_is_stretched_without_limit(faces: FaceSet, tmp_path: Path) -> None:
+    plain, users = write_generator(network("head")), templates(2).numpy()
+    silent = ImpostorMoments(np.zeros(17), np.zeros((17, 17)), 0.0, 1.0)
+    old, new = (written(h, "head", tmp_path).weights(users) for h in (plain, normalised(plain, silent)))
+    slot = DEFAULT_SPEC.slots["score.weight"]
+    np.testing.assert_allclose(new[:, slot.offset : slot.end], 2 * old[:, slot.offset : slot.end], rtol=1e-5)
