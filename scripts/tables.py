@@ -291,22 +291,10 @@ def count(rate: dict[str, float]) -> str:
 TABLES = {
     f.__name__: f
     for f in (
-        door,
-        cross,
-        pairs,
-        peers,
-        aims,
-        mirrored,
-        people_aims,
-        household,
-        kin,
-        groups,
-        latency,
-        thresholds,
-        weights,
-        refinement,
+        door, cross, pairs, peers, aims, mirrored, people_aims, household, kin, groups, latency, thresholds,
+        weights, refinement,
     )
-}
+}  # fmt: skip
 TABLES |= {name: compared(name) for name in ("ablations", "forms", "search")}
 
 
