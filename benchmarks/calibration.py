@@ -16,8 +16,8 @@ from benchmarks.enrolling import Generated
 from benchmarks.household import can_enrol, household_trials, operating_points
 from benchmarks.scoring import FileScorer
 from models.backbone import load_backbone
-from models.facedata import face_files
-from models.faceset import load_faces
+from models.faceset import FaceSet, load_faces
+from models.facestream import face_files
 from models.files import sha256_of
 from models.generator import Generator, GeneratorInfo
 from models.spec import VerifierSpec
@@ -29,15 +29,14 @@ REPEATS = 2  # enrolments a person, of different photos: more trials from the sa
 
 
 def calibrate(
-    path: Path, generator: str, backbone: str, spec: VerifierSpec, training: dict[str, Any], faces: list[Path]
+    path: Path, generator: str, backbone: str, spec: VerifierSpec, training: dict[str, Any], held_out: FaceSet
 ) -> dict[str, Any]:
-    """Write the .json beside the ONNX file at `path`, thresholds set on the faces' `val` split. Returns its content."""
+    """Write the .json beside the ONNX file at `path`, thresholds set on the held-out faces. Returns its content."""
     network = load_backbone(backbone, threads=2)
     digest = sha256_of(path)
     version = f"{__version__}+{digest[:8]}"
     info = GeneratorInfo(version, generator, backbone, network.sha256, spec, training, {})
     _write(path, info)
-    held_out = load_faces(faces, "val", spec.input_px, network)
     enrol, scorer = Generated(Generator(path)), FileScorer(spec, "int8", "litert")  # what devices run
     possible = [n for n in ENROLMENT_PHOTOS if can_enrol(held_out, n)]
     points = {n: operating_points(household_trials(held_out, enrol, scorer, n, REPEATS)) for n in possible}
@@ -62,7 +61,8 @@ def main() -> None:
     if not is_normalised(plain := options.h.read_bytes()):
         faces = load_faces(paths, "train", info.spec.input_px, load_backbone(info.backbone, threads=2))
         write_atomically(options.h, normalised(plain, impostor_moments(plain, info.spec, faces)), mode=0o644)
-    told = calibrate(options.h, info.generator, info.backbone, info.spec, info.training, paths)
+    held_out = load_faces(paths, "val", info.spec.input_px, load_backbone(info.backbone, threads=2))
+    told = calibrate(options.h, info.generator, info.backbone, info.spec, info.training, held_out)
     print(json.dumps(told["operating_points"], indent=2))
 
 

@@ -31,8 +31,8 @@ from device.runtimes import Verifier
 from device.score_model import ScoreModel
 from device.settings import DecisionSettings
 from models.backbone import load_backbone
-from models.facedata import face_files
 from models.faceset import FaceSet, load_faces
+from models.facestream import face_files
 from models.files import find_model
 from models.fold import detector_file
 from models.generator import Generator

@@ -9,25 +9,38 @@ The file names a base configuration, settings that all variants share (a smaller
     name = "pooled"
     about = "one value a feature instead of its map"
     verifier = { pooled = true }
+
+A search names what the verifier's form is drawn from instead; forms over a budget are drawn again:
+
+    [search]
+    trials = 20
+    seed = 1
+    least_params = 18_000
+    [search.verifier]
+    input_px = [56, 64, 72]
+    expansion = [2, 3]
 """
 
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.config import TrainConfig, parse_config, read_toml
+from models.spec import MAX_FLOPS, MAX_PARAMS
 from toolkit.atomic import write_atomically
-from toolkit.errors import UsageError
+from toolkit.errors import ArtifactError, UsageError
 
 if TYPE_CHECKING:
     from models.validate import Validation
 
 SCHEMA_VERSION = 1
 RESULT = "result.json"
+DRAWS = 500  # for each trial wanted, before a search is given up
 
 
 @dataclass(frozen=True)
@@ -58,12 +71,13 @@ class Result:
 def read_ablation(path: Path) -> list[Variant]:
     """The variants of the file at `path`. Raises UsageError."""
     data = read_toml(path)
-    unknown = sorted(set(data) - {"base", "common", "variant"})
-    if unknown or not isinstance(data.get("base"), str) or not data.get("variant"):
-        raise UsageError(
-            f"{path} is not an ablation", got=unknown or sorted(data), expected="base, common, [[variant]]"
-        )
+    unknown = sorted(set(data) - {"base", "common", "variant", "search"})
+    if unknown or not isinstance(data.get("base"), str) or bool(data.get("variant")) == bool(data.get("search")):
+        expected = "base, common, and either [[variant]] or [search]"
+        raise UsageError(f"{path} is not an ablation", got=unknown or sorted(data), expected=expected)
     shared = read_toml(path.parent / data["base"]) | data.get("common", {})
+    if search := data.get("search"):
+        return _drawn(path, shared, search)
     variants = [_variant(path, shared, dict(table)) for table in data["variant"]]
     names = [v.name for v in variants]
     if len(set(names)) < len(names):
@@ -78,12 +92,52 @@ def _variant(path: Path, shared: dict[str, Any], table: dict[str, Any]) -> Varia
     return Variant(name, str(about), parse_config(shared | table, path))
 
 
+def _drawn(path: Path, shared: dict[str, Any], search: Any) -> list[Variant]:
+    """Forms of the verifier drawn at random, all different, within both budgets but not far. Raises UsageError."""
+    match search:
+        case {"trials": int(trials), "seed": int(seed), "least_params": int(least), "verifier": dict(choices)}:
+            pass
+        case _:
+            expected = "trials, seed, least_params, [search.verifier]"
+            raise UsageError(f"{path}: search is not possible", got=search, expected=expected)
+    lists = all(isinstance(values, list) and values for values in choices.values())
+    if trials < 1 or not choices or not lists:
+        raise UsageError(
+            f"{path}: search.verifier is not possible",
+            got=choices,
+            expected="a trial or more, and a list for each name",
+        )
+    draw = random.Random(seed)
+    found: dict[str, Variant] = {}
+    for _ in range(trials * DRAWS):
+        form = {name: draw.choice(values) for name, values in choices.items()}
+        about = ", ".join(f"{name} {_short(value)}" for name, value in form.items())
+        try:
+            config = parse_config(shared | {"verifier": form}, path)
+        except UsageError as error:
+            if isinstance(error.__cause__, ArtifactError):
+                continue  # more stages than the picture has pixels for
+            raise
+        if least <= config.verifier.params <= MAX_PARAMS and config.verifier.flops <= MAX_FLOPS:
+            found.setdefault(config.hash, Variant(f"trial-{len(found) + 1:02}", about, config))
+        if len(found) == trials:
+            return list(found.values())
+    raise UsageError(f"{path}: too few forms keep to the budgets", got=len(found), expected=trials)
+
+
+def _short(value: Any) -> str:
+    """Blocks as 16/2 16 24/2: channels, and the stride where it is not 1."""
+    if not isinstance(value, list):
+        return str(value).lower()
+    return " ".join(f"{width}/{stride}" if stride != 1 else str(width) for width, stride in value)
+
+
 def run_ablation(
     variants: list[Variant], out: Path, train: Callable[[Variant, Path], tuple[Validation, int]], fresh: bool = False
 ) -> list[dict[str, Any]]:
     """Train each variant in OUT/<name> unless its result is there already; `train` returns it and the faces shown.
 
-    Writes OUT/ablation.json after each variant; returns the lines of its table.
+    Writes OUT/ablation.json and OUT/ablation.md after each variant; returns the lines of the table.
     """
     results = []
     for variant in variants:
@@ -96,6 +150,7 @@ def run_ablation(
             _write(folder / RESULT, {"configuration_hash": variant.config.hash, "result": known})
         results.append(known)
         _write(out / "ablation.json", {"schema_version": SCHEMA_VERSION, "variants": results})
+        write_atomically(out / "ablation.md", (table(results) + "\n").encode(), mode=0o644)
     return results
 
 
@@ -119,7 +174,9 @@ def _write(path: Path, data: dict[str, Any]) -> None:
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    """Markdown: one line a variant, in the file's order."""
+    """Markdown: one line a variant, in the file's order; of a search the best first."""
+    if all(r["name"].startswith("trial-") for r in results):
+        results = sorted(results, key=lambda r: float(r["validation"]["eer"]))
     lines = [
         "| variant | what | parameters | of them personal | MMAC | EER | TMR at FMR 1e-2 | 1e-3 |",
         "|---|---|---|---|---|---|---|---|",

@@ -17,12 +17,11 @@ from device.image import IMAGE_SUFFIXES, read_image
 from device.quality import QualityLimits, choose_face
 from models.backbone import Backbone, load_backbone
 from models.bank import BankFaces
-from models.facedata import face_files, read_faces, templates_of
-from models.faceset import subset
+from models.facedata import decoded, face_blocks
+from models.facestream import Face, face_files, packed_files
 from toolkit.errors import InputError
 from toolkit.progress import track
 
-CROPS = 512  # decoded at a time
 Found = tuple[np.ndarray, np.ndarray] | str  # crop and template, or why there are none
 
 
@@ -41,20 +40,19 @@ class Sources:
     def faces(self, sources: list[Path]) -> Iterator[BankFaces]:
         """Raises InputError for a source that is neither a Parquet file nor a folder with photos or Parquet files."""
         for source in sources:
-            if source.is_file() or any(source.glob("*.parquet")):
+            if source.is_file() or packed_files(source):
                 for file in face_files([source]):
                     yield from self._crops(file)
             else:
                 yield from self._photos(source)
 
     def _crops(self, path: Path) -> Iterator[BankFaces]:
-        faces = read_faces(path)
-        rows = [i for i, split in enumerate(faces.splits) if not self.split or (split or "train") == self.split]
-        templates = templates_of(faces, self.backbone) if rows else np.zeros((0, self.backbone.dim), np.float32)
-        for start in range(0, len(rows), CROPS):
-            part = rows[start : start + CROPS]
-            some = subset(faces, part)
-            yield BankFaces(some.crops(self.side_px), templates[part], some.identities)
+        for faces, templates in face_blocks(path, self.backbone, self._wanted):
+            crops = decoded(faces, len(faces), path, self.side_px)
+            yield BankFaces(crops, templates, [face.identity for face in faces])
+
+    def _wanted(self, face: Face) -> bool:
+        return not self.split or (face.split or "train") == self.split
 
     def _photos(self, folder: Path) -> Iterator[BankFaces]:
         """The largest face of every photo; a photo in a sub-folder is of the person that the sub-folder names."""

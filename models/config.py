@@ -23,7 +23,8 @@ GENERATORS = ("head", "film", "full", "embedding")
 class TrainConfig:
     """Every setting of a training run. Schedules are over the progress of their stage, 0..1."""
 
-    faces: tuple[str, ...]  # Parquet files or folders, relative to the data folder
+    faces: tuple[str, ...]  # files of crops or folders of them (models/facestream.py), relative to the data folder
+    held_out_share: float = 0.0  # of the people of sets without splits, who judge the run and are not trained on
     generator: str = "head"  # "head", "film" or "full"; "embedding": none, a network that all people share
     backbone: str = "sface"
     verifier: VerifierSpec = DEFAULT_SPEC  # in TOML a table of what differs from `models.spec.mobile_spec`
@@ -52,6 +53,7 @@ class TrainConfig:
     cross_entropy: Schedule = field(default=Schedule(((0.0, 1.0),)))
     norm_penalty: Schedule = field(default=Schedule(((0.0, 1e-4),)))
     positive_weight: float = 30.0
+    margin: float = 0.0  # above 0: a margin softmax takes the place of the weighted cross-entropy, as a baseline
 
     def __post_init__(self) -> None:
         """Check the settings together. Raises UsageError."""
@@ -59,13 +61,15 @@ class TrainConfig:
         problems = [
             (self.generator not in GENERATORS, "generator", self.generator, ", ".join(GENERATORS)),
             (self.backbone not in BACKBONES, "backbone", self.backbone, " or ".join(BACKBONES)),
-            (not self.faces, "faces", "none", "at least one Parquet file or folder"),
+            (not self.faces, "faces", "none", "at least one file or folder of crops"),
+            (not 0 <= self.held_out_share < 1, "held_out_share", self.held_out_share, "0 ≤ held_out_share < 1"),
             (self.seed < 0, "seed", self.seed, "0 or more"),
             (self.clusters < 1, "clusters", self.clusters, "at least 1"),
             (self.hidden < 1, "hidden", self.hidden, "at least 1"),
             (min(self.users, self.genuine, self.impostors) < 1, "users, genuine or impostors",
              (self.users, self.genuine, self.impostors), "at least 1 each"),
             (self.bank < 0, "bank", self.bank, "0 or more"),
+            (self.margin < 0, "margin", self.margin, "0 or more"),
             (self.batch < 8, "batch", self.batch, "at least 8"),
             (self.shared_epochs < 0, "shared_epochs", self.shared_epochs, "0 (with --start) or more"),
             (self.conv_rate < 0, "conv_rate", self.conv_rate, "0 (AdamW) or more"),
@@ -116,7 +120,7 @@ def parse_config(data: dict[str, Any], path: Path) -> TrainConfig:
             raise UsageError(f"{path}: unknown setting {key}", do=hint)
         data[key] = _converted(path, key, value, known[key].default)
     if "faces" not in data:
-        raise UsageError(f"{path}: the setting faces is missing", expected="a list of Parquet files or folders")
+        raise UsageError(f"{path}: the setting faces is missing", expected="a list of files or folders of crops")
     return TrainConfig(**data)
 
 

@@ -151,7 +151,8 @@ def dlib_input(crops: np.ndarray) -> np.ndarray:
 def main(paths: list[str]) -> None:
     """Print the cohort mean of the training split of face files as the content of `weights/dlib_mean.json`."""
     from models.backbone import load_backbone
-    from models.facedata import face_files, read_faces
+    from models.facedata import read_faces
+    from models.facestream import face_files
 
     if MEAN_FILE.exists():
         sys.exit(f"move {MEAN_FILE} away first: the mean must be taken of vectors that are not centred yet")

@@ -1,21 +1,24 @@
-"""A set of faces in memory: pixels at the verifier's size, templates, identities."""
+"""A set of faces as arrays: pixels at the verifier's size, templates, identities."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from models.backbone import Backbone
-from models.facedata import FaceFile, face_files, read_faces, templates_of
+from models.facedata import decoded, face_blocks
+from models.facestream import face_files
 from toolkit.errors import InputError
 
 
 @dataclass(frozen=True)
 class FaceSet:
-    """N faces. `identity` numbers `people` in the order of their names, and is -1 where nobody knows who it is."""
+    """N faces. `identity` numbers `people` in the order of their names, and is -1 where nobody knows who it is.
+
+    Training's own sets (`models/facemap.py`) leave names and people empty.
+    """
 
     pixels: np.ndarray  # uint8 RGB [N, H, W, 3]
     templates: np.ndarray  # float32 [N, D], unit length
@@ -34,14 +37,11 @@ def load_faces(paths: list[Path], split: str, side_px: int, backbone: Backbone) 
     """
     pixels, templates, people, names = [], [], [], []
     for path in face_files(paths):
-        faces = read_faces(path)
-        rows = [i for i, s in enumerate(faces.splits) if not split or (s or "train") == split]
-        if not rows:
-            continue
-        templates.append(templates_of(faces, backbone)[rows])
-        pixels.append(subset(faces, rows).crops(side_px))
-        people += [faces.identities[i] for i in rows]
-        names += [faces.names[i] for i in rows]
+        for faces, rows in face_blocks(path, backbone, lambda face: not split or (face.split or "train") == split):
+            pixels.append(decoded(faces, len(faces), path, side_px))
+            templates.append(rows)
+            people += [face.identity for face in faces]
+            names += [face.name for face in faces]
     if not people:
         where = ", ".join(map(str, paths))
         raise InputError(f"no face{f' of split {split}' if split else ''} in {where}")
@@ -56,31 +56,25 @@ def load_faces(paths: list[Path], split: str, side_px: int, backbone: Backbone) 
 LOOKALIKE_COSINE = {"sface": 0.5, "dlib": 0.75, "sface+dlib": 0.6}
 
 
-def without_lookalikes(faces: FaceSet, held_out: FaceSet, backbone: str) -> FaceSet:
-    """Leave out faces of unknown people that may be somebody of the held-out set, which then stays unseen."""
-    nearest = np.concatenate([(block @ held_out.templates.T).max(1) for block in np.array_split(faces.templates, 64)])
-    keep = (faces.identity >= 0) | (nearest <= LOOKALIKE_COSINE[backbone])
-    names = tuple(name for name, kept in zip(faces.names, keep, strict=True) if kept)
-    return FaceSet(faces.pixels[keep], faces.templates[keep], faces.identity[keep], names, faces.people)
+def lookalikes(templates: np.ndarray, held_out: np.ndarray, backbone: str) -> np.ndarray:
+    """Which of the templates [N, D] may be somebody's of the held-out [M, D]; bool [N]."""
+    if not len(held_out):
+        return np.zeros(len(templates), bool)
+    return np.asarray((templates @ held_out.T).max(1) > LOOKALIKE_COSINE[backbone])
 
 
 def toward_person(faces: FaceSet, share: float) -> np.ndarray:
     """Templates [N, D] moved by `share` of the way to the mean of all of that person's, back to unit length.
 
     One photo's template also tells its pose and its light; the mean of several tells mostly who it is. Faces of unknown
-    people keep their own.
+    people keep their own. With a share of 0, the very array, which may be on disk; else a copy in memory.
     """
+    if not share:
+        return faces.templates
     known = faces.identity >= 0
-    sums = np.zeros((len(faces.people), faces.templates.shape[1]), np.float32)
+    sums = np.zeros((faces.identity.max(initial=-1) + 1, faces.templates.shape[1]), np.float32)
     np.add.at(sums, faces.identity[known], faces.templates[known])
     means = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
     moved = faces.templates.copy()
     moved[known] += share * (means[faces.identity[known]] - moved[known])
     return np.asarray(moved / np.linalg.norm(moved, axis=1, keepdims=True), np.float32)
-
-
-def subset(faces: FaceFile, rows: list[int]) -> FaceFile:
-    columns: dict[str, Any] = {
-        name: [getattr(faces, name)[i] for i in rows] for name in ("images", "identities", "names", "splits")
-    }
-    return replace(faces, **columns)

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.margin import margin_softmax
+
 # A score is the backbone's cosine, shifted and stretched so that the range where decisions fall, cosines of -0.25 to
 # 0.75, fills the int8 output range [-1, 1].
 COSINE_CENTRE = 0.25
@@ -40,9 +42,9 @@ class Terms:
 class VerificationLoss(nn.Module):
     """Sum of four terms over (template, face) pairs. Holds the learned score-to-logit line."""
 
-    def __init__(self, positive_weight: float):
+    def __init__(self, positive_weight: float, margin: float = 0.0):
         super().__init__()
-        self.positive_weight = positive_weight
+        self.positive_weight, self.margin = positive_weight, margin
         self.gain = nn.Parameter(torch.tensor(8.0))
         self.shift = nn.Parameter(torch.tensor(-1.0))
 
@@ -62,10 +64,9 @@ class VerificationLoss(nn.Module):
         the schedule.
         """
         distillation = F.mse_loss(scores, cosine_to_score(cosines))
-        pair_weight = torch.where(same > 0, self.positive_weight, 1.0) * (same >= 0)
-        entropy = F.binary_cross_entropy_with_logits(
-            scores * self.gain + self.shift, (same > 0).float(), pair_weight, reduction="sum"
-        ) / pair_weight.sum().clamp(min=1)
+        entropy = self._entropy(scores, same)
+        if self.margin:
+            entropy = margin_softmax(scores, same, self.gain, self.margin, dim=0 if every_pair else 1)
         if every_pair:
             faces = scores.shape[1]
             ranked = (ranking(scores[:faces], cosines[:faces]) + ranking(scores.T, cosines.T)) / 2
@@ -75,6 +76,13 @@ class VerificationLoss(nn.Module):
         parts = (distillation, ranked, entropy, norm)
         total = torch.stack([w * part for w, part in zip(weights, parts, strict=True)]).sum()
         return Terms(total, *parts)
+
+    def _entropy(self, scores: Tensor, same: Tensor) -> Tensor:
+        """Weighted binary cross-entropy; unknown pairs weigh nothing."""
+        weight = torch.where(same > 0, self.positive_weight, 1.0) * (same >= 0)
+        logits = scores * self.gain + self.shift
+        total = F.binary_cross_entropy_with_logits(logits, (same > 0).float(), weight, reduction="sum")
+        return total / weight.sum().clamp(min=1)
 
 
 def ranking(scores: Tensor, cosines: Tensor) -> Tensor:

@@ -120,12 +120,12 @@ class _Steps:
         return items
 
 
-def read_rec(path: Path) -> tuple[list[bytes], list[str]]:
-    """Encoded images and the label of each, as text, of a RecordIO file; records without an image are left out.
+def read_rec(path: Path) -> Iterator[tuple[bytes, str]]:
+    """Encoded image and label, as text, of each record of a RecordIO file; records without an image are left out.
 
     InsightFace's first record says where the identities' own index records begin: both carry no image.
     """
-    images, labels = [], []
+    empty = True
     for record in _records(path):
         if len(record) < _HEADER.size:
             raise InputError(f"{path} has a record without a header", got=f"{len(record)} bytes")
@@ -137,11 +137,10 @@ def read_rec(path: Path) -> tuple[list[bytes], list[str]]:
             first = struct.unpack_from("<f", record, _HEADER.size)[0] if flag else label
             if not abs(first) < 2**31:
                 raise InputError(f"{path} has a record without a usable label", got=first)
-            images.append(record[start:])
-            labels.append(str(int(first)))
-    if not images:
+            empty = False
+            yield record[start:], str(int(first))
+    if empty:
         raise InputError(f"{path} holds no images")
-    return images, labels
 
 
 def _records(path: Path) -> Iterator[bytes]:

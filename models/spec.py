@@ -189,11 +189,13 @@ def mobile_spec(
     expansion: int = 2,
     features: int = 96,
     pooled: bool = False,
+    kernel: int = 3,
 ) -> VerifierSpec:
     """Stem, inverted residuals given as (channels, stride), 1×1 features, and a dense score over their whole map.
 
     After MobileFaceNet (Chen et al., 2018) in form, without its pooling: where in the face a feature lies is left to
     the score's weights, which each person has for themselves. The sizes were found by measurement here.
+    `kernel`, an odd number, is that of the blocks' depthwise layers.
     `pooled` puts MobileFaceNet's global depthwise layer, shared by all people, before the score.
     """
     layers = [Layer("stem", "conv", 3, stem, 3, 2, 1, "leaky")]
@@ -201,7 +203,7 @@ def mobile_spec(
     for i, (width, stride) in enumerate(blocks, 1):
         hidden, before = channels * expansion, layers[-1].name
         layers.append(Layer(f"block{i}.expand", "conv", channels, hidden, activation="leaky"))
-        layers.append(Layer(f"block{i}.depthwise", "depthwise", hidden, hidden, 3, stride, 1, "leaky"))
+        layers.append(Layer(f"block{i}.depthwise", "depthwise", hidden, hidden, kernel, stride, kernel // 2, "leaky"))
         layers.append(Layer(f"block{i}.project", "conv", hidden, width))
         if stride == 1 and width == channels:
             layers.append(Layer(f"block{i}.add", "add", width, width, skip=before))

@@ -6,6 +6,7 @@ Checkpoints are replaced atomically; Ctrl-C finishes the step, saves and stops.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import pickle
 import signal
@@ -25,6 +26,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from models.augment import augment
 from models.config import TrainConfig
+from models.distributed import CPU, Group, place
 from models.faceset import FaceSet, toward_person
 from models.hypernetwork import HyperNetwork
 from models.losses import Terms, VerificationLoss, same_person
@@ -40,6 +42,7 @@ SAVE_EVERY_S = 120.0
 CHECKPOINT_KEYS = ("config", "data", "stage", "step", "network", "average", "loss", "optimiser")
 MAX_VALIDATION_USERS = 300  # enrolled to judge a run; every held-out face is shown to each of them
 Weights = tuple[float, float, float, float]
+ALONE = Group()
 Report = Callable[[str, int, int, dict[str, float]], None]  # stage, step, steps, values
 
 
@@ -58,13 +61,16 @@ class Trainer:
         folder: Path,
         report: Report,
         compiled: bool = False,
+        group: Group = ALONE,
     ):
         """`compiled` runs the shared trunk through torch.compile (needs a C++ compiler): a third faster."""
         torch.manual_seed(config.seed)
-        self.config, self.train, self.held_out, self.report = config, train, held_out, report
+        self.config, self.train, self.held_out, self.report, self.group = config, train, held_out, report, group
+        group.check(batch=config.batch, users=config.users)
         self.network = self.build()
         self.network.trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # half as fast again as NCHW, on a CPU
-        self.loss = VerificationLoss(config.positive_weight)
+        group.prepare(self.network)
+        self.loss = VerificationLoss(config.positive_weight, config.margin).to(group.device)
         ema = get_ema_multi_avg_fn(config.average)  # type: ignore[no-untyped-call]
         self.average = AveragedModel(self.network, multi_avg_fn=ema, use_buffers=True)
         if compiled:
@@ -73,11 +79,12 @@ class Trainer:
         self.templates = torch.from_numpy(train.templates)
         self.targets = torch.from_numpy(toward_person(train, config.person_targets))
         self.identity = torch.from_numpy(train.identity)
-        digest = hashlib.sha256(train.templates.tobytes() + train.identity.tobytes())
+        digest = hashlib.sha256(train.templates.data)
+        digest.update(train.identity.data)
         self._data_hash = digest.hexdigest()
         folder.mkdir(parents=True, exist_ok=True)
         self.checkpoint = folder / "checkpoint.pt"
-        self.log = SummaryWriter(str(folder / "tensorboard"))
+        self.log = SummaryWriter(str(folder / "tensorboard")) if group.first else None
         self.stop = False
 
     def build(self) -> HyperNetwork:
@@ -116,7 +123,9 @@ class Trainer:
                     self._run_stage(number, step, optimiser_state)
                     step, optimiser_state = 0, None
         finally:
-            self.log.close()
+            if self.log:
+                self.log.close()
+        place(self.averaged, CPU)
         return self._validated()
 
     def fit_int8(self) -> dict[str, Any]:
@@ -130,7 +139,10 @@ class Trainer:
         return {"range_factors": factors, "score_factor": score}
 
     def _validated(self) -> Validation:
-        return validate(self.averaged, self.held_out, MAX_VALIDATION_USERS)
+        network = self.averaged
+        if self.group.device != CPU:
+            place(network := copy.deepcopy(network), CPU)
+        return validate(network, self.held_out, MAX_VALIDATION_USERS)
 
     @property
     def averaged(self) -> HyperNetwork:
@@ -151,17 +163,18 @@ class Trainer:
             terms = self._step(number, step, progress)
             optimiser.zero_grad()
             terms.total.backward()  # type: ignore[no-untyped-call]
+            self.group.average_gradients(optimiser.parameters)
             torch.nn.utils.clip_grad_norm_(optimiser.parameters, 5.0)
             optimiser.step(progress)
             self.average.update_parameters(self.network)
             self._tell(name, step, steps, terms)
-            done = step + 1
+            done, stop = step + 1, self.group.any(self.stop)
             if done % validate_every == 0:
                 self._validate(name, done)
-            if self.stop or done == steps or time.monotonic() - saved > SAVE_EVERY_S:
+            if stop or done == steps or time.monotonic() - saved > SAVE_EVERY_S:
                 self._save(number, done, optimiser)
                 saved = time.monotonic()
-            if self.stop:
+            if stop:
                 raise Interrupted
 
     def _step(self, stage: int, step: int, progress: float) -> Terms:
@@ -182,23 +195,28 @@ class Trainer:
 
     def _shared_step(self, rows: np.ndarray, bank: np.ndarray, noise: torch.Generator, weights: Weights) -> Terms:
         enrolled = np.concatenate([rows, bank])
-        templates = self.templates[enrolled]  # [U, D]
-        scores = self.network.shared_scores(self._noisy(templates, noise), self._faces(rows, noise))  # [U, N]
+        device = self.group.device
+        noisy = self._noisy(self.templates[enrolled], noise)  # [U, D], the same in every process
+        part = self.network.shared_scores(noisy, self._faces(self.group.part(rows), self.group.own(noise)))
+        scores = self.group.gathered(part, 1)  # [U, N]
         cosines = self.targets[enrolled] @ self.targets[rows].T
-        same = self.same_person(enrolled, rows)
-        result: Terms = self.loss(scores, cosines, same, self.network.head.weight, weights, every_pair=True)
+        pairs = (scores, cosines.to(device), self.same_person(enrolled, rows).to(device))
+        result: Terms = self.loss(*pairs, self.network.head.weight, weights, every_pair=True)
         return result
 
     def _personal_step(self, enrol: np.ndarray, queries: np.ndarray, noise: torch.Generator, weights: Weights) -> Terms:
-        users, count = queries.shape
-        x = self._faces(queries.ravel(), noise)
-        x = x.reshape(users, count, *x.shape[1:])  # [U, Q, 3, H, W]
-        theta = self.network(self._noisy(self.templates[enrol], noise))  # [U, P]
-        scores = verify_users(self.network.spec, theta, x)
+        group, device = self.group, self.group.device
+        own, shown = group.part(enrol), group.part(queries)
+        x = self._faces(shown.ravel(), group.own(noise))
+        x = x.reshape(*shown.shape, *x.shape[1:])  # [U, Q, 3, H, W]
+        theta = self.network(self._noisy(self.templates[own], noise))  # [U, P]
+        scores = group.gathered(verify_users(self.network.spec, theta, x), 0)
+        theta = group.gathered(theta, 0)
         same = torch.stack([self.same_person(enrol[i : i + 1], q)[0] for i, q in enumerate(queries)])
         personal = theta - theta.mean(0, keepdim=True).detach()
         cosines = torch.einsum("ud,uqd->uq", self.targets[enrol], self.targets[queries])
-        result: Terms = self.loss(scores, cosines, same, personal, weights, every_pair=False)
+        pairs = (scores, cosines.to(device), same.to(device))
+        result: Terms = self.loss(*pairs, personal, weights, every_pair=False)
         return result
 
     def same_person(self, a: np.ndarray, b: np.ndarray) -> Tensor:
@@ -207,26 +225,31 @@ class Trainer:
 
     def _faces(self, rows: np.ndarray, noise: torch.Generator) -> Tensor:
         pixels = torch.from_numpy(self.train.pixels[rows]).permute(0, 3, 1, 2).float()  # [N, 3, H, W]
-        return to_input(augment(pixels, noise)).contiguous(memory_format=torch.channels_last)
+        x = to_input(augment(pixels, noise)).to(self.group.device)
+        return x.contiguous(memory_format=torch.channels_last)
 
     def _noisy(self, templates: Tensor, noise: torch.Generator) -> Tensor:
         jitter = torch.randn(templates.shape, generator=noise) * self.config.template_noise
-        return F.normalize(templates + jitter, dim=1)
+        return F.normalize(templates + jitter, dim=1).to(self.group.device)
 
     def _tell(self, stage: str, step: int, steps: int, terms: Terms) -> None:
-        if step % 20 == 0:
+        if self.log and step % 20 == 0:
             values = {k: float(v.detach()) for k, v in vars(terms).items()}
             for key, value in values.items():
                 self.log.add_scalar(f"{stage}/{key}", value, step)
             self.report(stage, step, steps, values)
 
     def _validate(self, stage: str, step: int) -> None:
+        if not self.log:
+            return
         result = asdict(self._validated())
         for key, value in result.items():
             self.log.add_scalar(f"{stage}/validation_{key}", value, step)
         self.report(f"{stage} validation", step, 0, result)
 
     def _save(self, stage: int, step: int, optimiser: Optimiser) -> None:
+        if not self.group.first:
+            return
         state = {
             "config": self.config.hash,
             "data": self._data_hash,
@@ -254,7 +277,7 @@ class Trainer:
 
 def _read_checkpoint(path: Path) -> dict[str, Any]:
     try:
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
         return {name: state[name] for name in CHECKPOINT_KEYS}
     except (OSError, RuntimeError, pickle.UnpicklingError, KeyError, TypeError, EOFError) as error:
         what = f"{path} is not a checkpoint of this version"

@@ -26,6 +26,7 @@ HELD_OUT = ["--faces", "{data}/faces", "--split", "val"]
 PAIRS = ["pairs", "--faces", "{data}/lfw/view2.parquet", "--pairs", "{data}/lfw/pairs.txt"]
 RUNS = {
     **{f"pairs-{p}": [*PAIRS, "--precision", p] for p in PRECISIONS},
+    "pairs-mirrored": [*PAIRS, "--precision", "int8", "--mirror"],
     **{f"household-{p}": ["household", *HELD_OUT, "--enrol", "1,3,5", "--precision", p] for p in PRECISIONS},
     **{f"kin-{p}": ["kin", *HELD_OUT, "--enrol", "1,3", "--precision", p] for p in PRECISIONS},
     "peers-int8": ["peers", *PAIRS[1:], "--precision", "int8"],

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,19 @@ def pairs(results: dict[str, Any]) -> str:
             rows.append([f"{name}, {precision}", accuracy, f"{r['eer']:.2%}", *misses])
     head = ["LFW view 2", "accuracy ± standard error", "EER", "FNMR at FMR 1e-2", "FNMR at FMR 1e-3"]
     return table(head, rows)
+
+
+def mirrored(results: dict[str, Any]) -> str:
+    """What the mean with the mirror image's score gains, int8; it costs f a second run."""
+    rows = []
+    for side, name in SIDES.items():
+        once, twice = (results[file][side] for file in ("pairs-int8", "pairs-mirrored"))
+        rows += [
+            [f"{name}, {kind}", f"{r['accuracy']:.2%}", f"{r['eer']:.2%}", f"{tmr(r, '1e-2'):.3f}",
+             f"{tmr(r, '1e-3'):.3f}", f"{runs} × f a face"]
+            for kind, r, runs in (("one run", once, 1), ("mean with the mirror image", twice, 2))
+        ]  # fmt: skip
+    return table(["LFW view 2, int8", "accuracy", "EER", "TMR at FMR 1e-2", "1e-3", "cost"], rows)
 
 
 def peers(results: dict[str, Any]) -> str:
@@ -218,33 +232,24 @@ def cross(results: dict[str, Any]) -> str:
     return table(["target", "every layer", "instructions", "flash, bytes", "RAM, bytes", "stack, bytes"], rows)
 
 
-def ablation(results: dict[str, Any]) -> str:
-    variants = results["ablation"]["variants"]
-    return f"{ablation_table(variants)}\n\n{variants[0]['faces']:,} faces shown to each."
+def compared(name: str) -> Callable[[dict[str, Any]], str]:
+    """The table that `toolkit train --ablate` made, from docs/results/NAME.json."""
+
+    def variants(results: dict[str, Any]) -> str:
+        rows = results[name]["variants"]
+        return f"{ablation_table(rows)}\n\n{rows[0]['faces']:,} faces shown to each."
+
+    return variants
 
 
 TABLES = {
     f.__name__: f
     for f in (
-        door,
-        visitors,
-        instructions,
-        soak,
-        ablation,
-        cross,
-        pairs,
-        peers,
-        aims,
-        people_aims,
-        household,
-        kin,
-        groups,
-        latency,
-        thresholds,
-        weights,
-        refinement,
+        door, visitors, instructions, soak, cross, pairs, peers, aims, mirrored, people_aims, household, kin, groups,
+        latency, thresholds, weights, refinement,
     )
-}
+}  # fmt: skip
+TABLES |= {name: compared(name) for name in ("ablations", "forms", "search")}
 
 
 class NotMeasuredError(Exception):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import struct
+
 import numpy as np
+
+from models.packs import RECORD_MAGIC
 
 
 def describe(reference: np.ndarray, found: np.ndarray) -> str:
@@ -17,3 +21,15 @@ def describe(reference: np.ndarray, found: np.ndarray) -> str:
         f"mean {np.abs(error).mean():.5f}, SQNR {sqnr:.1f} dB, "
         f"ranges [{reference.min():.3f}, {reference.max():.3f}] and [{found.min():.3f}, {found.max():.3f}]"
     )
+
+
+def record(payload: bytes, kind: int = 0) -> bytes:
+    """One record of MXNet's RecordIO."""
+    return struct.pack("<II", RECORD_MAGIC, kind << 29 | len(payload)) + payload + b"\0" * (-len(payload) % 4)
+
+
+def labelled(image: bytes, *labels: float) -> bytes:
+    """An image with MXNet's header, which holds its labels."""
+    flag = 0 if len(labels) == 1 else len(labels)
+    extra = b"" if flag == 0 else struct.pack(f"<{flag}f", *labels)
+    return struct.pack("<IfQQ", flag, labels[0] if not flag else 0.0, 1, 0) + extra + image

@@ -21,7 +21,7 @@ from benchmarks.scoring import FileScorer
 from export.bundle import write_model
 from export.stencil import Stencil, file_tensors
 from models.facedata import read_faces, templates_of
-from models.faceset import FaceSet, load_faces, without_lookalikes
+from models.faceset import FaceSet, load_faces
 from models.generator import Generator
 from toolkit.errors import HyperverifyError, InputError
 
@@ -172,20 +172,6 @@ def test_splits_are_told_apart(tmp_path: Path) -> None:
         load_faces([path], "test", 64, backbone)
 
 
-def test_unknown_faces_that_may_be_held_out_people_are_left_out(noise_faces: np.ndarray) -> None:
-    axes = np.eye(8, Generator().template_dim, dtype=np.float32)
-
-    def some(rows: list[np.ndarray], identity: list[int]) -> FaceSet:
-        count = len(rows)
-        return FaceSet(noise_faces[:count], np.stack(rows), np.array(identity), tuple("abcd"[:count]), ("x",))
-
-    near = (0.6 * axes[0] + 0.8 * axes[3]).astype(np.float32)
-    faces = some([axes[1], near, near, axes[0]], [-1, -1, 0, -1])
-    held_out = some([axes[0]], [0])
-    assert without_lookalikes(faces, held_out, "sface").names == ("a", "c")
-    assert without_lookalikes(faces, held_out, "dlib").names == ("a", "b", "c")
-
-
 def test_enrolment_sets_are_disjoint_and_leave_a_probe() -> None:
     identity = np.array([0, 0, 0, 1, 1, -1, 2])
     sets = [(person, rows.tolist()) for person, rows in enrolment_sets(identity, 1, repeats=2)]
@@ -241,3 +227,13 @@ def test_operating_points_say_what_they_were_set_on() -> None:
         2,
         2,
     )
+
+
+def test_a_mirrored_score_is_the_mean_of_both(theta: np.ndarray, noise_faces: np.ndarray) -> None:
+    spec = Generator().info.spec
+    once, twice = FileScorer(spec, "int8"), FileScorer(spec, "int8", mirrored=True)
+    flipped = np.ascontiguousarray(noise_faces[:, :, ::-1])
+    both = [once.scores(theta, faces) for faces in (noise_faces, flipped)]
+    assert not np.array_equal(both[0], both[1])
+    np.testing.assert_allclose(twice.scores(theta, noise_faces), np.mean(both, axis=0), atol=1e-12)
+    np.testing.assert_array_equal(twice.scores(theta, noise_faces), twice.scores(theta, flipped))

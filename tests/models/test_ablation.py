@@ -21,6 +21,13 @@ name = "pooled"
 about = "one value a feature"
 verifier = { pooled = true }
 """
+SEARCH = """base = "base.toml"
+[search]
+trials = 2
+seed = 1
+least_params = 0
+verifier = { input_px = [56, 64], blocks = [[[16, 2], [16, 1], [24, 2]]] }
+"""
 
 
 def written(folder: Path, text: str) -> Path:
@@ -30,11 +37,31 @@ def written(folder: Path, text: str) -> Path:
     return path
 
 
-def test_the_committed_ablation_starts_from_the_shipped_configuration() -> None:
-    variants = read_ablation(Path("configs/ablations.toml"))
-    assert variants[-1].config.verifier == DEFAULT_SPEC
+@pytest.mark.parametrize(("name", "default"), [("forms", -1), ("ablations", 0)])
+def test_the_committed_ablations_start_from_the_shipped_configuration(name: str, default: int) -> None:
+    variants = read_ablation(Path(f"configs/{name}.toml"))
+    assert variants[default].config.verifier == DEFAULT_SPEC
     assert len({v.config.shared_epochs for v in variants}) == 1, "one budget for all"
     assert all(v.config.verifier.flops <= 5_000_000 for v in variants)
+
+
+def test_the_committed_search_draws_different_forms_within_the_budgets() -> None:
+    trials = read_ablation(Path("configs/search.toml"))
+    assert len({trial.config.verifier.hash for trial in trials}) == len(trials) == 24
+    assert all(18_000 <= t.config.verifier.params <= 23_000 for t in trials)
+    assert all(t.config.verifier.flops <= 5_000_000 for t in trials)
+    assert {layer.kernel for t in trials for layer in t.config.verifier.layers} >= {3, 5}
+    assert trials == read_ablation(Path("configs/search.toml")), "drawn the same every time"
+
+
+def test_a_search_is_told_best_first(tmp_path: Path) -> None:
+    trials = read_ablation(written(tmp_path, SEARCH))
+    rates = {"trial-01": 0.2, "trial-02": 0.1}
+    results = run_ablation(trials, tmp_path / "out", lambda v, _: (Validation(rates[v.name], 0.5, 0.25), 10))
+    names = [line.split(" | ")[0] for line in table(results).splitlines()[2:]]
+    assert names == ["| trial-02", "| trial-01"]
+    assert (tmp_path / "out" / "ablation.md").read_text() == table(results) + "\n"
+    assert {t.about for t in trials} == {"input_px 56, blocks 16/2 16 24/2", "input_px 64, blocks 16/2 16 24/2"}
 
 
 def test_variants_share_what_is_common_and_differ_in_their_own(tmp_path: Path) -> None:
@@ -55,6 +82,11 @@ def test_variants_share_what_is_common_and_differ_in_their_own(tmp_path: Path) -
         (TWO.replace("pooled = true", "poled = true"), "verifier is not possible"),
         (TWO.replace("pooled = true", "blocks = [[16]]"), "verifier is not possible"),
         (TWO.replace("pooled = true", "blocks = 3"), "verifier is not possible"),
+        (SEARCH + TWO[TWO.index("[[") :], "is not an ablation"),
+        (SEARCH.replace("seed = 1", "sed = 1"), "search is not possible"),
+        (SEARCH.replace("[56, 64]", "56"), "search.verifier is not possible"),
+        (SEARCH.replace("trials = 2", "trials = 3"), "too few forms keep to the budgets; got 2"),
+        (SEARCH.replace("input_px", "inputs_px"), "verifier is not possible"),
     ],
 )
 def test_mistakes_in_the_file_are_named(text: str, message: str, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ app = typer.Typer(
 Source = Annotated[
     list[Path],
     typer.Argument(
-        help="Folders of photos (a sub-folder is one person), Parquet files of aligned crops, or folders of those.",
+        help="Folders of photos (a sub-folder is one person); crops as Parquet, .rec or .tar, or folders of these.",
         show_default=False,
     ),
 ]

@@ -38,6 +38,10 @@ from toolkit.errors import UsageError
 from toolkit.output import command_line, emit, note
 from toolkit.refiner import BankFile, RefineSeconds, load_refiner
 
+Mirror = Annotated[
+    bool, typer.Option("--mirror", help="Score each face and its mirror image, and take the mean: f runs twice.")
+]
+
 app = typer.Typer(
     help="Error rates: every enrolled photo becomes a real model file, and that file scores the probes.",
     no_args_is_help=True,
@@ -56,6 +60,7 @@ def pairs(
     runtime: RuntimeName = "auto",
     generator: GeneratorFile = None,
     backbone: BackboneFile = None,
+    mirror: Mirror = False,
     plot: Plot = None,
     threads: Threads = 2,
     json: Json = False,
@@ -66,7 +71,7 @@ def pairs(
     Clopper-Pearson 95 % intervals; those thresholds are set on the same impostor pairs.
     """
     check_pairs(faces, pairs)
-    h, enrol, scorer = prepare(generator, precision, runtime, plot)
+    h, enrol, scorer = prepare(generator, precision, runtime, plot, mirror)
     from benchmarks.pairs import evaluate_pairs
     from benchmarks.protocols import pairs_of_pack, read_pairs
 
@@ -95,6 +100,7 @@ def household(
     backbone: BackboneFile = None,
     refine: BankFile = None,
     refine_seconds: RefineSeconds = 0.0,
+    mirror: Mirror = False,
     plot: Plot = None,
     threads: Threads = 2,
     json: Json = False,
@@ -106,7 +112,7 @@ def household(
     likelihood ratio (fitted on other people) and by mean, as `toolkit run` does.
     """
     numbers = counts(enrol)
-    h, way, scorer = prepare(generator, precision, runtime, plot)
+    h, way, scorer = prepare(generator, precision, runtime, plot, mirror)
     refiner = load_refiner(h, refine, refine_seconds)
     from benchmarks.enrolling import Refined
     from benchmarks.household import evaluate_household

@@ -46,7 +46,7 @@ def counts(text: str) -> list[int]:
 
 
 def prepare(
-    generator: Path | None, precision: str, runtime: str, plot: Path | None
+    generator: Path | None, precision: str, runtime: str, plot: Path | None, mirror: bool = False
 ) -> tuple[Generator, Enrol, FileScorer]:
     """The generator, the way to enrol with it, and what scores. Raises UsageError or MissingError before any work."""
     from device.runtimes import check_precision, choose_runtime
@@ -64,7 +64,7 @@ def prepare(
 
         check_plotting(plot)
     h = Generator(generator or SHIPPED)
-    return h, Generated(h), FileScorer(h.info.spec, precision, name)
+    return h, Generated(h), FileScorer(h.info.spec, precision, name, mirror)
 
 
 def check_packages() -> None:
@@ -102,17 +102,19 @@ def generator_facts(kind: str, h: Generator, enrol: Enrol, scorer: FileScorer) -
         "enrolment": enrol.method,
         "precision": scorer.precision,
         "runtime": scorer.runtime,
+        "mirrored": scorer.mirrored,
     }
 
 
 def _digest(faces: Path) -> str:
     """Of a file; of a folder, that of its files' digests in order."""
-    from models.facedata import face_files, read_faces
+    from models.facedata import digest_of
+    from models.facestream import face_files
     from models.files import sha256_of
 
     files = face_files([faces])
     if files == [faces]:
-        return read_faces(faces).digest
+        return digest_of(faces)
     return sha256(" ".join(map(sha256_of, files)).encode()).hexdigest()
 
 

@@ -22,6 +22,6 @@ Point = Annotated[str, typer.Option("--operating-point", help="fmr1e-2, fmr1e-3 
 Faces = Annotated[
     Path,
     typer.Option(
-        "--faces", help="Aligned crops: Parquet, a folder with one sub-folder a person, or a .rec or .bin pack."
+        "--faces", help="Aligned crops: Parquet, .rec, .tar or .bin, or a folder with one sub-folder a person."
     ),
 ]

@@ -60,12 +60,11 @@ def _pixels(faces: Path | None, crops: int, side_px: int) -> np.ndarray:
         note("no --faces: the pictures are made up, and so are the flips")
         return made_up(crops, side_px)
     from models.facedata import read_faces
-    from models.faceset import subset
 
     source = read_faces(faces)
     if len(source) < crops:
         raise InputError(f"{faces} has too few crops", got=len(source), expected=crops, do="pass a smaller --crops")
-    return subset(source, [i * len(source) // crops for i in range(crops)]).crops(side_px)
+    return source.some([i * len(source) // crops for i in range(crops)]).crops(side_px)
 
 
 def _human(r: dict[str, Any]) -> str:

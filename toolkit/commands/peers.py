@@ -59,10 +59,9 @@ def _crops(faces: Path | None) -> np.ndarray:
         note("no --faces: the crops are made up, which no network's time depends on")
         return made_up(CROPS, 112)
     from models.facedata import read_faces
-    from models.faceset import subset
 
     source = read_faces(faces)
-    return subset(source, [i * len(source) // CROPS for i in range(CROPS)]).crops()
+    return source.some([i * len(source) // CROPS for i in range(CROPS)]).crops()
 
 
 def _ratios(rows: list[dict[str, Any]]) -> dict[str, float]:

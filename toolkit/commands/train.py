@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ from toolkit.progress import StepLine
 if TYPE_CHECKING:
     from models.ablation import Variant
     from models.config import TrainConfig
+    from models.distributed import Group
     from models.faceset import FaceSet
     from models.training import Trainer
     from models.validate import Validation
@@ -50,11 +52,13 @@ def train(
 
     Writes OUT/h.onnx and OUT/h.json, which `toolkit enroll --generator` takes. With generator = "embedding",
     OUT/embedding.onnx, which `toolkit eval peers --embedding` takes. With --ablate, OUT/ablation.json and a folder for
-    each variant. Needs 'hyperverify[train]'.
+    each variant. Under torchrun, its processes share every batch. Needs 'hyperverify[train]'.
     """
     if (config is None) == (ablate is None):
         raise UsageError("train needs one of --config and --ablate", got="both" if config else "neither")
     interrupted = _check_packages(threads)
+    if ablate is not None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("--ablate is for one process", do="start it without torchrun")
     try:
         if ablate is not None:
             _ablate(ablate, data, out, fresh, compile_, threads, json)
@@ -69,22 +73,33 @@ def _train(
     config: Path, data: Path, out: Path, start: Path | None, fresh: bool, compile_: bool, threads: int, json: bool
 ) -> None:
     from models.config import read_config
+    from models.distributed import joined_processes
 
     settings = read_config(config)
-    paths = _paths(settings, data)
-    faces, held_out = _load(settings, paths, threads)
-    trainer = _trainer(settings, faces, held_out, out, compile_)
+    with joined_processes() as group:
+        trainer = _prepared(settings, data, out, start, compile_, threads, group)
+        validation = trainer.run(resume=not fresh)
+    if not group.first:
+        return
+    embedding = settings.generator == "embedding"
+    finish, file = (_finish_embedding, "embedding.onnx") if embedding else (_finish, "h.onnx")
+    result = finish(trainer, config.name, vars(validation), out)
+    emit(result, json, lambda: f"{out / file}: held-out EER {validation.eer:.2%}")
+
+
+def _prepared(
+    settings: TrainConfig, data: Path, out: Path, start: Path | None, compile_: bool, threads: int, group: Group
+) -> Trainer:
+    if compile_ and group.size > 1:
+        raise UsageError("--compile is for one process", got=f"{group.size} processes", do="leave it out")
+    faces, held_out = _load(settings, _paths(settings, data), threads)
+    trainer = _trainer(settings, faces, held_out, out, compile_, group)
     if start is not None:
         trainer.start_from(start)
     elif settings.shared_epochs == 0 and not trainer.checkpoint.is_file():
         raise UsageError("shared_epochs is 0, so there is nothing to start from", do="pass --start CHECKPOINT")
     note(f"{len(faces)} faces to train on, {len(held_out)} held out; run folder {out}")
-    validation = trainer.run(resume=not fresh)
-    if settings.generator == "embedding":
-        result, file = _finish_embedding(trainer, config.name, vars(validation), out), "embedding.onnx"
-    else:
-        result, file = _finish(trainer, paths, config.name, vars(validation), out), "h.onnx"
-    emit(result, json, lambda: f"{out / file}: held-out EER {validation.eer:.2%}")
+    return trainer
 
 
 def _ablate(file: Path, data: Path, out: Path, fresh: bool, compile_: bool, threads: int, json: bool) -> None:
@@ -133,25 +148,28 @@ def _load(settings: TrainConfig, paths: list[Path], threads: int) -> tuple[FaceS
     """Training and held-out faces. Raises InputError when the latter cannot judge a run or set thresholds."""
     from benchmarks.household import can_enrol
     from models.backbone import load_backbone
-    from models.faceset import load_faces, without_lookalikes
+    from models.facemap import map_faces
 
     backbone = load_backbone(settings.backbone, threads=threads)
-    side = settings.verifier.input_px
-    held_out = load_faces(paths, "val", side, backbone)
-    if not can_enrol(held_out, 1):
-        raise InputError("the held-out faces cannot set thresholds", expected="two people with two photos in `val`")
-    every = load_faces(paths, "train", side, backbone)
-    faces = without_lookalikes(every, held_out, backbone.name)
-    note(f"{len(every) - len(faces)} unknown faces left out: they may show held-out people")
-    return faces, held_out
+    found = map_faces(paths, settings.verifier.input_px, backbone, settings.held_out_share)
+    if not can_enrol(found.held_out, 1):
+        raise InputError("the held-out faces cannot set thresholds", expected="two people with two photos in `val`",
+                         do="set held_out_share where the sets have no splits")  # fmt: skip
+    note(f"{found.left_out} unknown faces left out: they may show held-out people")
+    return found.train, found.held_out
 
 
-def _trainer(settings: TrainConfig, faces: FaceSet, held_out: FaceSet, out: Path, compiled: bool) -> Trainer:
+def _trainer(
+    settings: TrainConfig, faces: FaceSet, held_out: FaceSet, out: Path, compiled: bool, group: Group | None = None
+) -> Trainer:
     from models.embedding import EmbeddingTrainer
-    from models.training import Trainer
+    from models.training import ALONE, Trainer
 
+    group = group or ALONE
+    if settings.generator == "embedding" and group.size > 1:
+        raise UsageError("an embedding network is trained by one process", got=group.size)
     kind = EmbeddingTrainer if settings.generator == "embedding" else Trainer
-    return kind(settings, faces, held_out, out, StepLine(), compiled)
+    return kind(settings, faces, held_out, out, StepLine(), compiled, group)
 
 
 def _about(trainer: Trainer, config: str, validation: dict[str, Any]) -> dict[str, Any]:
@@ -161,7 +179,7 @@ def _about(trainer: Trainer, config: str, validation: dict[str, Any]) -> dict[st
         "configuration": config,
         "configuration_hash": trainer.config.hash,
         "faces": len(trainer.train),
-        "identities": len(set(identity[identity >= 0].tolist())),
+        "identities": int(identity.max(initial=-1)) + 1,
         "held_out_faces": len(trainer.held_out),
         "validation": validation,
     }
@@ -178,7 +196,7 @@ def _finish_embedding(trainer: Trainer, config: str, validation: dict[str, Any],
     return about
 
 
-def _finish(trainer: Trainer, paths: list[Path], config: str, validation: dict[str, Any], out: Path) -> dict[str, Any]:
+def _finish(trainer: Trainer, config: str, validation: dict[str, Any], out: Path) -> dict[str, Any]:
     """Write the generator and its operating points."""
     from benchmarks.calibration import calibrate
     from models.h_onnx import write_generator
@@ -190,4 +208,4 @@ def _finish(trainer: Trainer, paths: list[Path], config: str, validation: dict[s
     spec, plain = trainer.network.spec, write_generator(trainer.averaged)
     alike = normalised(plain, impostor_moments(plain, spec, trainer.train, seed=settings.seed))
     write_atomically(out / "h.onnx", alike, mode=0o644)
-    return calibrate(out / "h.onnx", settings.generator, settings.backbone, spec, training, paths)
+    return calibrate(out / "h.onnx", settings.generator, settings.backbone, spec, training, trainer.held_out)

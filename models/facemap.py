@@ -1,0 +1,155 @@
+"""Training sets of any size: crops, templates and identities as plain arrays on disk.
+
+The first run writes them once into the cache folder, block by block; every later run, every variant of an ablation and
+every process of a distributed run opens the same files. Pixels and templates are memory-mapped; in memory stay 8 bytes
+a face for its identity, what the sampler knows of it (about 40), and the held-out faces, which judge a run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from models.backbone import Backbone
+from models.facedata import cache_folder, decoded, face_blocks, locked
+from models.faceset import FaceSet, lookalikes
+from models.facestream import Face, face_files
+from toolkit.atomic import folder_atomically, write_atomically
+from toolkit.errors import InputError
+from toolkit.output import note
+
+SCHEMA_VERSION = 1
+SPLITS = ("train", "val")
+META = "map.json"
+
+
+@dataclass(frozen=True)
+class TrainingFaces:
+    """What a run trains on, mapped, and what judges it, in memory."""
+
+    train: FaceSet
+    held_out: FaceSet
+    left_out: int  # unknown faces that may show held-out people
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which faces judge a run: those of the split `val`; in sets without splits, this share of the people."""
+
+    share: float
+
+    def of(self, face: Face) -> str:
+        if face.split or not self.share or not face.identity:
+            return face.split or "train"
+        place = int.from_bytes(hashlib.sha256(face.identity.encode()).digest()[:8], "big") / 2**64
+        return "val" if place < self.share else "train"
+
+
+def map_faces(paths: list[Path], side_px: int, backbone: Backbone, held_out_share: float = 0.0) -> TrainingFaces:
+    """Open the map of these sources, writing it first if need be: once, also when several processes ask.
+
+    Raises InputError for sources without faces to train on, or that cannot be read.
+    """
+    files = face_files(paths)
+    about = [SCHEMA_VERSION, side_px, backbone.sha256, held_out_share, [_state(file) for file in files]]
+    key = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:24]
+    folder = cache_folder() / "maps" / key
+    folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with locked(folder.with_suffix(".lock")):
+        if not folder.is_dir():
+            for stale in folder.parent.glob(f".{key}.*"):  # of a run that was killed while it wrote
+                shutil.rmtree(stale, ignore_errors=True)
+            note(f"faces are written once to {folder}")
+            with folder_atomically(folder, replace=False) as temporary:
+                _write(temporary, files, side_px, backbone, Split(held_out_share))
+    return _open(folder, side_px, backbone.dim)
+
+
+def _state(source: Path) -> list[object]:
+    """Tells whether a source is the one that was mapped, without reading all of it."""
+    if source.is_file():
+        stat = source.stat()
+        return [str(source.resolve()), stat.st_size, stat.st_mtime_ns]
+    digest = hashlib.sha256()
+    for folder, folders, names in os.walk(source):
+        folders.sort()
+        for name in sorted(names):
+            stat = (Path(folder) / name).stat()
+            digest.update(f"{folder}/{name}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
+    return [str(source.resolve()), digest.hexdigest()]
+
+
+class _Writer:
+    """Appends the faces of one split to its files."""
+
+    def __init__(self, folder: Path, stack: ExitStack):
+        self._pixels = stack.enter_context((folder / "pixels").open("wb"))
+        self._templates = stack.enter_context((folder / "templates").open("wb"))
+        self._identity: list[np.ndarray] = []
+        self._numbers: dict[str, int] = {}
+
+    def add(self, pixels: np.ndarray, templates: np.ndarray, faces: list[Face]) -> None:
+        pixels.tofile(self._pixels)
+        np.asarray(templates, np.float32).tofile(self._templates)
+        numbers = self._numbers
+        rows = [numbers.setdefault(f.identity, len(numbers)) if f.identity else -1 for f in faces]
+        self._identity.append(np.array(rows, np.int64))
+
+    def identity(self) -> np.ndarray:
+        """People numbered in the order of their names, as `load_faces` does."""
+        found = np.concatenate([*self._identity, np.zeros(0, np.int64)])
+        place = np.empty(len(self._numbers) + 1, np.int64)
+        place[[self._numbers[name] for name in sorted(self._numbers)]] = np.arange(len(self._numbers))
+        place[-1] = -1  # where -1, the unknown, points
+        return np.asarray(place[found])
+
+
+def _write(folder: Path, files: list[Path], side_px: int, backbone: Backbone, split: Split) -> None:
+    held_out = [t for file in files for _, t in face_blocks(file, backbone, lambda face: split.of(face) == "val")]
+    judges = np.concatenate(held_out) if held_out else np.zeros((0, backbone.dim), np.float32)
+    left_out = 0
+    with ExitStack() as stack:
+        writers = {}
+        for name in SPLITS:
+            (folder / name).mkdir()
+            writers[name] = _Writer(folder / name, stack)
+        for file in files:
+            for faces, templates in face_blocks(file, backbone, lambda face: split.of(face) in SPLITS):
+                splits = np.array([split.of(face) for face in faces])
+                unknown = np.array([not face.identity for face in faces])
+                alike = (splits == "train") & unknown & lookalikes(templates, judges, backbone.name)
+                left_out += int(alike.sum())
+                for name, writer in writers.items():
+                    rows = np.flatnonzero((splits == name) & ~alike)
+                    some = [faces[i] for i in rows]
+                    writer.add(decoded(some, len(some), file, side_px), templates[rows], some)
+    for name, writer in writers.items():
+        np.save(folder / name / "identity.npy", writer.identity())
+    write_atomically(folder / META, json.dumps({"left_out": left_out}).encode())
+
+
+def _open(folder: Path, side_px: int, dim: int) -> TrainingFaces:
+    train, held_out = (_faces(folder / name, side_px, dim) for name in SPLITS)
+    if not len(train):
+        shutil.rmtree(folder)
+        raise InputError("there is no face to train on", do="name sets with faces of the split `train` or of none")
+    held_out = FaceSet(held_out.pixels.copy(), held_out.templates.copy(), held_out.identity, (), ())
+    return TrainingFaces(train, held_out, json.loads((folder / META).read_text())["left_out"])
+
+
+def _faces(folder: Path, side_px: int, dim: int) -> FaceSet:
+    identity = np.load(folder / "identity.npy")
+    count = len(identity)
+    if not count:
+        return FaceSet(np.zeros((0, side_px, side_px, 3), np.uint8), np.zeros((0, dim), np.float32), identity, (), ())
+    pixels = np.memmap(folder / "pixels", np.uint8, "r", shape=(count, side_px, side_px, 3))
+    # Open for writing, though nobody writes: torch takes no array that it may not change.
+    templates = np.memmap(folder / "templates", np.float32, "r+", shape=(count, dim))
+    return FaceSet(np.asarray(pixels), np.asarray(templates), identity, (), ())
