@@ -25,7 +25,7 @@ from device.runtimes import RUNTIMES, load_verifier
 from export.bundle import write_model
 from models.backbone import load_backbone, unit
 from models.facedata import FaceFile, read_faces, templates_of
-from models.faceset import FaceSet, subset
+from models.faceset import FaceSet
 from models.files import MODEL_FILES, find_model
 from toolkit.errors import MissingError
 
@@ -52,7 +52,7 @@ def evaluate_peers(
     with ExitStack() as stack:
         theta = enrol(faces.pixels[:1], faces.templates[:1])
         networks = [_verifier(scorer, theta, stack), *(open_network(name, embedding) for name in peers)]
-        timings = interleaved(networks, subset(source, list(range(min(ROUNDS, len(source))))).crops(), TIMED_RUNS)
+        timings = interleaved(networks, source.some(list(range(min(ROUNDS, len(source))))).crops(), TIMED_RUNS)
         milliseconds = [timing.summary()["p50_ms"] for timing in timings]
     own, *others = networks
     scores = score_pairs(faces, pairs, enrol, scorer)
