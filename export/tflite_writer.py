@@ -1,7 +1,6 @@
-"""Write the verifier as TFLite, straight through the flatbuffer schema: fp32, int8, or int8 that takes the pixels.
+"""Write the verifier as TFLite, straight through the flatbuffer schema: fp32, or int8 with int8 input and output.
 
-Input [1, H, W, 3] RGB: fp32 (pixel - 128) / 128, int8 pixel - 128, or uint8 pixel. Output [1, 1]: fp32, or int8 in
-steps of 1/128.
+Input [1, H, W, 3] RGB: fp32 (pixel - 128) / 128, or int8 pixel - 128. Output [1, 1]: fp32, or int8 in steps of 1/128.
 No TensorFlow and no tracing: the graph is known, so writing it takes milliseconds.
 """
 
@@ -19,7 +18,7 @@ from models.spec import LEAKY_SLOPE, Layer, VerifierSpec
 from toolkit.errors import ArtifactError
 
 _FLOAT, _INT8 = schema.TensorType.FLOAT32, schema.TensorType.INT8
-_INT32, _UINT8 = schema.TensorType.INT32, schema.TensorType.UINT8
+_INT32 = schema.TensorType.INT32
 _CLIP = schema.ActivationFunctionType.RELU_N1_TO_1
 _NONE = schema.ActivationFunctionType.NONE
 
@@ -31,7 +30,6 @@ _VERSIONS = {
     "ADD": (1, 2),
     "PAD": (1, 2),
     "LEAKY_RELU": (1, 2),
-    "QUANTIZE": (1, 2),
 }
 
 
@@ -75,10 +73,10 @@ class _Shared:
 class _Writer:
     """A model under construction. Tensors are referred to by their index; the layers' outputs have names as well."""
 
-    def __init__(self, spec: VerifierSpec, theta: np.ndarray, precision: str):
-        self.spec, self.integer, self.takes_pixels = spec, precision != "fp32", precision == "uint8"
+    def __init__(self, spec: VerifierSpec, theta: np.ndarray, integer: bool):
+        self.spec, self.integer = spec, integer
         self.real = layer_tensors(spec, theta)
-        self.quantised = quantise(spec, theta) if self.integer else {}
+        self.quantised = quantise(spec, theta) if integer else {}
         self.tensors: list[Any] = []
         self.buffers: list[Any] = [schema.BufferT()]  # number 0 means "no data" to TFLite
         self.operators: list[Any] = []
@@ -128,22 +126,15 @@ class _Writer:
 
     def build(self) -> None:
         """Walk the layers; `values` maps a layer to the tensor that later layers read."""
-        scale, values = LINEAR, self.values
-        x = self._image()
+        side, scale = self.spec.input_px, LINEAR
+        x = self.activation("image", (1, side, side, 3), scale)
+        values = self.values
         for layer in self.spec.layers:
             write = getattr(self, f"write_{layer.kind}", None)
             if write is None:
                 raise ArtifactError(f"layer {layer.name}: the TFLite writer does not know the kind {layer.kind}")
             x = values[layer.name] = write(layer, self._padded(layer, x, scale), values)
             scale = output_scale(layer)
-
-    def _image(self) -> int:
-        """The first layer's input. Pixels are the same numbers 128 higher: one operator moves their zero point."""
-        shape = (1, self.spec.input_px, self.spec.input_px, 3)
-        if not self.takes_pixels:
-            return self.activation("image", shape, LINEAR)
-        pixels = self.tensor("image", shape, _UINT8, scales=np.array([LINEAR.scale]), zero=LINEAR.zero + 128)
-        return self.operator("QUANTIZE", [pixels], self.activation("", shape, LINEAR), schema.QuantizeOptionsT())
 
     def _shape(self, layer: Layer) -> tuple[int, ...]:
         side = self.spec.sides[layer.name]
@@ -246,11 +237,10 @@ def _padding(layer: Layer) -> int:
 
 
 def write_tflite(spec: VerifierSpec, theta: np.ndarray, precision: str = "fp32", every_layer: bool = False) -> bytes:
-    """The file for θ float32 [P]; precision "fp32", "int8", or "uint8": int8 with the image's own pixels as its input.
+    """The file for θ float32 [P]; precision "fp32" or "int8". Deterministic. Raises ArtifactError for a wrong θ.
 
-    Deterministic. Raises ArtifactError for a wrong θ.
     With `every_layer` the outputs are the score and then each layer before it, for comparing layer by layer.
     """
-    writer = _Writer(spec, theta, precision)
+    writer = _Writer(spec, theta, precision == "int8")
     writer.build()
     return writer.model(every_layer)

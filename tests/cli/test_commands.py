@@ -130,20 +130,6 @@ def test_export_gives_the_bundles_bytes(
     assert (tmp_path / "out").stat().st_mode & 0o777 == 0o600
 
 
-def test_export_for_an_app_that_has_pixels(toolkit: Toolkit, bundle: Path, tmp_path: Path) -> None:
-    from export.manifest import open_bundle
-    from export.onnx_writer import read_theta
-    from export.tflite_writer import write_tflite
-
-    done = toolkit("export", bundle, "--format", "tflite-uint8", "--json")
-    assert done.code == 0, done.err
-    file, opened = tmp_path / "obama.uint8.tflite", open_bundle(bundle)
-    assert [row["file"] for row in done.json["files"]] == [file.name]
-    theta = read_theta(opened.spec, opened.read("model.onnx"))
-    assert file.read_bytes() == write_tflite(opened.spec, theta, "uint8")
-    assert file.stat().st_mode & 0o777 == 0o600
-
-
 def test_c_source_and_c_runtime(toolkit: Toolkit, bundle: Path, photos: Path, tmp_path: Path) -> None:
     for format_, score in (("c", "int32_t"), ("c-fp32", "float")):
         done = toolkit("export", bundle, "--format", format_, "-o", tmp_path / format_, "--json")

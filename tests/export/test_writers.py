@@ -17,14 +17,7 @@ from export.quantize import LEAKY, LINEAR, quantise
 from models.spec import DEFAULT_SPEC, LEAKY_SLOPE
 from toolkit.errors import ArtifactError
 
-FORMATS = [
-    ("onnx", "fp32"),
-    ("onnx", "int8"),
-    ("tflite", "fp32"),
-    ("tflite", "int8"),
-    ("tflite", "uint8"),
-    ("c", "int8"),
-]
+FORMATS = [("onnx", "fp32"), ("onnx", "int8"), ("tflite", "fp32"), ("tflite", "int8"), ("c", "int8")]
 
 
 @pytest.mark.parametrize(("kind", "precision"), FORMATS)
@@ -110,34 +103,6 @@ def test_xnnpack_takes_the_whole_graph(precision: str, theta: np.ndarray) -> Non
     (delegate,) = (op for op in plan if op["op_name"] == "DELEGATE")
     details = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
     assert [delegate["inputs"][0], delegate["outputs"][-1]] == [d["index"] for d in details]
-
-
-def test_pixels_score_as_in_the_int8_file(theta: np.ndarray, noise_faces: np.ndarray) -> None:
-    """To the step: XNNPACK runs the int8 file's own graph, as one delegate, after one operator of TFLite's own."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreters = [
-        Interpreter(model_content=write_model(DEFAULT_SPEC, theta, "tflite", precision), num_threads=1)
-        for precision in ("uint8", "int8")
-    ]
-    scores: list[list[int]] = []
-    for interpreter, low in zip(interpreters, (0, -128), strict=True):
-        interpreter.allocate_tensors()
-        (source,), (score,) = interpreter.get_input_details(), interpreter.get_output_details()
-        assert (source["quantization"], score["quantization"]) == ((1 / 128, low + 128), (1 / 128, 0))
-        scores.append([])
-        for face in noise_faces:
-            interpreter.set_tensor(source["index"], (face.astype(np.int16) + low).astype(source["dtype"])[None])
-            interpreter.invoke()
-            scores[-1].append(int(interpreter.get_tensor(score["index"])[0, 0]))
-    assert scores[0] == scores[1]
-    assert len(set(scores[0])) > 1
-    assert interpreters[0].get_input_details()[0]["dtype"] == np.uint8
-    plan = interpreters[0]._get_ops_details()
-    (delegate,) = (op for op in plan if op["op_name"] == "DELEGATE")
-    (quantize,) = (op for op in plan if op["op_name"] == "QUANTIZE")
-    assert list(quantize["inputs"]) == [interpreters[0].get_input_details()[0]["index"]]
-    assert list(quantize["outputs"]) == [delegate["inputs"][0]]
 
 
 def test_tensor_data_lies_on_16_bytes(theta: np.ndarray) -> None:

@@ -12,8 +12,6 @@ from toolkit.errors import MissingError, UsageError
 from toolkit.output import emit
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from export.manifest import Bundle as OpenedBundle
 
 FILES = {
@@ -22,9 +20,8 @@ FILES = {
     "tflite": ("tflite", "fp32"),
     "tflite-int8": ("tflite", "int8"),
 }
-PIXELS = "tflite-uint8"  # no bundle carries it: our own runtimes subtract 128 themselves
 SOURCES = {"c": "int8", "c-fp32": "fp32"}
-FORMATS = (*FILES, PIXELS, *SOURCES)
+FORMATS = (*FILES, *SOURCES)
 
 
 def export(
@@ -38,7 +35,6 @@ def export(
 ) -> None:
     """Write one model file from a bundle, checked against the manifest, or verifier.h and verifier.c.
 
-    tflite-uint8 is tflite-int8 with the image's own pixels as its input, uint8 RGB, for apps with a TFLite runtime.
     What is written is 0600: a verifier's weights are the biometric template.
     """
     from export.manifest import open_bundle
@@ -47,8 +43,7 @@ def export(
     if format_ not in FORMATS:
         raise UsageError("unknown format", got=format_, expected=", ".join(FORMATS))
     opened = open_bundle(bundle)
-    write = _sources if format_ in SOURCES else _pixels if format_ == PIXELS else _file
-    files = write(opened, format_, out)
+    files = _sources(opened, format_, out) if format_ in SOURCES else _file(opened, format_, out)
     for path, data in files.items():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_atomically(path, data)
@@ -63,32 +58,17 @@ def _file(opened: OpenedBundle, format_: str, out: Path | None) -> dict[Path, by
     return {out or Path(f"{opened.name}.{file.removeprefix('model.')}"): opened.read(file)}
 
 
-def _pixels(opened: OpenedBundle, format_: str, out: Path | None) -> dict[Path, bytes]:
-    """Written anew."""
-    from export.bundle import write_model
-
-    kind, precision = format_.split("-")
-    data = write_model(opened.spec, _theta(opened, format_, "the bundle's tflite-int8"), kind, precision)
-    return {out or Path(f"{opened.name}.{precision}.{kind}"): data}
-
-
 def _sources(opened: OpenedBundle, format_: str, out: Path | None) -> dict[Path, bytes]:
-    """Written anew."""
+    """Written anew from the weights in the bundle's fp32 ONNX file."""
     from export.c_writer import write_c
-
-    theta = _theta(opened, format_, "the bundle's model.c")
-    thresholds = {name: float(point["threshold"]) for name, point in opened.manifest["operating_points"].items()}
-    folder = out or Path(f"{opened.name}-{format_}")
-    return {folder / name: data for name, data in write_c(opened.spec, theta, SOURCES[format_], thresholds).items()}
-
-
-def _theta(opened: OpenedBundle, format_: str, instead: str) -> np.ndarray:
-    """The weights in the bundle's fp32 ONNX file, float32 [P]."""
     from export.manifest import MODELS
 
     try:
         from export.onnx_writer import read_theta
     except ImportError as error:
-        remedy = f"run `pip install 'hyperverify[enroll]'` or use {instead}"
-        raise MissingError(f"writing {format_} needs {error.name}", do=remedy) from error
-    return read_theta(opened.spec, opened.read(MODELS["onnx", "fp32"]))
+        what = f"writing C needs {error.name}"
+        raise MissingError(what, do="run `pip install 'hyperverify[enroll]'` or use the bundle's model.c") from error
+    theta = read_theta(opened.spec, opened.read(MODELS["onnx", "fp32"]))
+    thresholds = {name: float(point["threshold"]) for name, point in opened.manifest["operating_points"].items()}
+    folder = out or Path(f"{opened.name}-{format_}")
+    return {folder / name: data for name, data in write_c(opened.spec, theta, SOURCES[format_], thresholds).items()}
