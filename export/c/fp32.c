@@ -3,6 +3,7 @@
 
 #define HV_MAX_CHANNELS @MAX_CHANNELS@
 #define HV_MAX_TAPS @MAX_TAPS@
+#define HV_MAX_ROW @MAX_ROW@
 
 typedef float hv_value;
 typedef float hv_sum;
