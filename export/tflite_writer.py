@@ -249,7 +249,9 @@ def _padding(layer: Layer) -> int:
 
 
 def write_tflite(spec: VerifierSpec, theta: np.ndarray, precision: str = "fp32", every_layer: bool = False) -> bytes:
-    """The file for θ float32 [P]; precision "fp32", "int8" or "uint8". Deterministic. Raises ArtifactError for a wrong θ.
+    """The file for θ float32 [P]; precision "fp32", "int8" or "uint8". Deterministic.
+
+    Raises ArtifactError for a wrong θ.
 
     With `every_layer` the outputs are the score and then each layer before it, for comparing layer by layer.
     """
