@@ -16,7 +16,6 @@ help:
 	@echo "make test-cross   the C code on aarch64 and Cortex-M, emulated (CROSS=--json)"
 	@echo "make soak         eight hours at a door in half an hour, then 1,000 camera faults (for the night)"
 	@echo "make test-tensorflow  TensorFlow's converter writes the same network"
-	@echo "make soak         hours at a door replayed in ten minutes, then 1,000 camera faults (for the night)"
 	@echo "make results      measure the shipped weights again (DATA=folder), write docs/results.md and the tables"
 	@echo "make setup        the environment for development in $(VENV)"
 	@echo "make lint format clean"
@@ -69,6 +68,12 @@ fuzz: $(VENV)/.development
 test-cross: $(VENV)/.workstation
 	$(BIN)/python scripts/test_cross.py $(CROSS)
 
+# TensorFlow's converter as a reference, in an environment of its own.
+test-tensorflow: $(VENV)/.development
+	[ -x .venv-tensorflow/bin/python ] || $(PYTHON) -m venv .venv-tensorflow
+	.venv-tensorflow/bin/pip install --quiet --disable-pip-version-check tensorflow-cpu==2.21.0
+	HYPERVERIFY_TENSORFLOW=$(CURDIR)/.venv-tensorflow/bin/python $(BIN)/python -m pytest tests/export/test_references.py
+
 # Memory, open files and watchdog of a device's process, and cameras that fail. HOURS (of video), SECONDS (by the
 # clock) and FAULTS make it shorter; FPS, 5 frames a second of video, makes it longer.
 soak: demo/soak/day.avi
@@ -76,14 +81,6 @@ soak: demo/soak/day.avi
 		--hours $(or $(HOURS),8) --seconds $(or $(SECONDS),3600) --faults $(or $(FAULTS),1000)
 
 demo/soak/day.avi: $(VENV)/.development | demo/photos
-# TensorFlow's converter as a reference, in an environment of its own.
-test-tensorflow: $(VENV)/.development
-	[ -x .venv-tensorflow/bin/python ] || $(PYTHON) -m venv .venv-tensorflow
-	.venv-tensorflow/bin/pip install --quiet --disable-pip-version-check tensorflow-cpu==2.21.0
-	HYPERVERIFY_TENSORFLOW=$(CURDIR)/.venv-tensorflow/bin/python $(BIN)/python -m pytest tests/export/test_references.py
-
-# Memory, open files and watchdog of a device's process, and cameras that fail. SECONDS and FAULTS make it shorter.
-soak: $(VENV)/.development demo/photos
 	mkdir -p demo/soak
 	$(BIN)/toolkit enroll obama demo/photos/obama.jpg demo/photos/obama2.jpg --out demo/soak --replace
 	$(BIN)/python -m benchmarks.scenes demo/soak/day.avi demo/photos/obama3.jpg demo/photos/biden.jpg \
