@@ -195,22 +195,22 @@ EmbeddingFile = Annotated[
 @app.command()
 def flips(
     faces: Faces,
-    pairs: Annotated[Path | None, typer.Option("--pairs", help="As for `eval pairs`.")] = None,
+    pairs: PairList = None,
     runtime: RuntimeName = "auto",
     generator: GeneratorFile = None,
     threads: Threads = 2,
     json: Json = False,
 ) -> None:
     """Decisions that int8 files make otherwise than fp32 files, at the thresholds that travel with the generator."""
-    _check_pairs(faces, pairs)
-    h, way, scorer = _prepare(generator, "int8", runtime, None)
+    check_pairs(faces, pairs)
+    h, way, scorer = prepare(generator, "int8", runtime, None)
     from benchmarks.flips import evaluate_flips
     from benchmarks.protocols import pairs_of_pack, read_pairs
 
-    loaded = _load(h, faces, "", None, threads)
+    loaded = load(h, faces, "", None, threads)
     protocol = read_pairs(pairs, loaded) if pairs else pairs_of_pack(faces)
     found = evaluate_flips(loaded, protocol, way, scorer, h.info.points_for(1)[1])
-    result = {**_provenance("flips", h, way, scorer, faces), "pairs": (pairs or faces).name, **found}
+    result = {**provenance("flips", h, way, scorer, faces), "pairs": (pairs or faces).name, **found}
     emit(result, json, lambda: flips_table(result))
 
 
