@@ -2,7 +2,8 @@
 
     python scripts/results.py --data DATA [--only pairs-int8,kin-int8] [--bundle demo/obama.hvb]
 
-DATA holds lfw/view1.parquet, lfw/view2.parquet, their lists of pairs, faces/*.parquet (docs/evaluation.md names their columns), photos/PERSON/.
+DATA holds lfw/view1.parquet, lfw/view2.parquet, lists of pairs, faces/*.parquet
+(docs/evaluation.md names their columns), photos/PERSON/.
 MobileFaceNet comes from `toolkit models fetch mobilefacenet`; without it the table of peers says so. Without --data
 only the documents are written, from the results that are there.
 """
