@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help setup demo test test-device test-systemd test-cross test-deploy fuzz soak results lint format clean
+.PHONY: help setup demo test test-device test-systemd test-cross test-tensorflow test-deploy fuzz soak results lint format clean
 
 help:
 	@echo "make demo         enrol, export, verify, run and bench on sample photos"
@@ -15,6 +15,7 @@ help:
 	@echo "make fuzz         coverage-guided fuzzing of every parser of strangers' bytes (SECONDS=600; for the night)"
 	@echo "make test-cross   the C code on aarch64 and Cortex-M, emulated (CROSS=--json)"
 	@echo "make soak         eight hours at a door in half an hour, then 1,000 camera faults (for the night)"
+	@echo "make test-tensorflow  TensorFlow's converter writes the same network"
 	@echo "make results      measure the shipped weights again (DATA=folder), write docs/results.md and the tables"
 	@echo "make setup        the environment for development in $(VENV)"
 	@echo "make lint format clean"
@@ -66,6 +67,12 @@ fuzz: $(VENV)/.development
 # The C code on aarch64 and Cortex-M in emulation. Needs the Debian packages that docs/export.md names.
 test-cross: $(VENV)/.workstation
 	$(BIN)/python scripts/test_cross.py $(CROSS)
+
+# TensorFlow's converter as a reference, in an environment of its own.
+test-tensorflow: $(VENV)/.development
+	[ -x .venv-tensorflow/bin/python ] || $(PYTHON) -m venv .venv-tensorflow
+	.venv-tensorflow/bin/pip install --quiet --disable-pip-version-check tensorflow-cpu==2.21.0
+	HYPERVERIFY_TENSORFLOW=$(CURDIR)/.venv-tensorflow/bin/python $(BIN)/python -m pytest tests/export/test_references.py
 
 # Memory, open files and watchdog of a device's process, and cameras that fail. HOURS (of video), SECONDS (by the
 # clock) and FAULTS make it shorter; FPS, 5 frames a second of video, makes it longer. WITH=.venv-device/bin/python, which

@@ -31,6 +31,14 @@ _INLINE = """#if defined(__GNUC__) && !defined(__clang__) && !defined(__OPTIMIZE
 #else
 #define HV_INLINE
 #endif
+/* Compiled once, not into each of its callers. */
+#if defined(__clang__)
+#define HV_APART __attribute__((noinline))
+#elif defined(__GNUC__)
+#define HV_APART __attribute__((noinline, noclone))
+#else
+#define HV_APART
+#endif
 
 /* To look at every layer's output, define this before: it is used without a semicolon. */
 #ifndef HV_LAYER
@@ -187,7 +195,7 @@ class _Writer:
         self._array("int8_t", f"{name}_weight", map(str, q.weight.transpose(order).ravel().tolist()))
         self._array("int32_t", f"{name}_bias", map(str, q.bias.tolist()))
         self._array("int32_t", f"{name}_multiplier", map(str, multipliers))
-        self._array("uint8_t", f"{name}_shift", (str(shift - 32) for shift in shifts))
+        self._array("int32_t", f"{name}_shift", (str(shift - 32) for shift in shifts))
         pointers = [f"{name}_{part}" for part in ("weight", "bias", "multiplier", "shift")]
         return [q.input.zero, int(layer.activation == "leaky"), *pointers]
 

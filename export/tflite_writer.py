@@ -1,6 +1,7 @@
-"""Write the verifier as TFLite, straight through the flatbuffer schema: fp32, or int8 with int8 input and output.
+"""Write the verifier as TFLite, straight through the flatbuffer schema: fp32, int8, or int8 that takes the pixels.
 
-Input [1, H, W, 3] RGB: fp32 (pixel - 128) / 128, or int8 pixel - 128. Output [1, 1]: fp32, or int8 in steps of 1/128.
+Input [1, H, W, 3] RGB: fp32 (pixel - 128) / 128, int8 pixel - 128, or ("uint8") the pixels themselves. Output [1, 1]:
+fp32, or int8 in steps of 1/128.
 No TensorFlow and no tracing: the graph is known, so writing it takes milliseconds.
 """
 
@@ -18,7 +19,7 @@ from models.spec import LEAKY_SLOPE, Layer, VerifierSpec
 from toolkit.errors import ArtifactError
 
 _FLOAT, _INT8 = schema.TensorType.FLOAT32, schema.TensorType.INT8
-_INT32 = schema.TensorType.INT32
+_INT32, _UINT8 = schema.TensorType.INT32, schema.TensorType.UINT8
 _CLIP = schema.ActivationFunctionType.RELU_N1_TO_1
 _NONE = schema.ActivationFunctionType.NONE
 
@@ -30,7 +31,9 @@ _VERSIONS = {
     "ADD": (1, 2),
     "PAD": (1, 2),
     "LEAKY_RELU": (1, 2),
+    "QUANTIZE": (1, 2),
 }
+PIXELS = Scale(1 / 128, 128)  # uint8: the same real values as int8 pixel - 128
 
 
 class _SharingBuilder(flatbuffers.Builder):  # type: ignore[misc]
@@ -73,10 +76,10 @@ class _Shared:
 class _Writer:
     """A model under construction. Tensors are referred to by their index; the layers' outputs have names as well."""
 
-    def __init__(self, spec: VerifierSpec, theta: np.ndarray, integer: bool):
-        self.spec, self.integer = spec, integer
+    def __init__(self, spec: VerifierSpec, theta: np.ndarray, precision: str):
+        self.spec, self.integer, self.takes_pixels = spec, precision != "fp32", precision == "uint8"
         self.real = layer_tensors(spec, theta)
-        self.quantised = quantise(spec, theta) if integer else {}
+        self.quantised = quantise(spec, theta) if self.integer else {}
         self.tensors: list[Any] = []
         self.buffers: list[Any] = [schema.BufferT()]  # number 0 means "no data" to TFLite
         self.operators: list[Any] = []
@@ -127,7 +130,11 @@ class _Writer:
     def build(self) -> None:
         """Walk the layers; `values` maps a layer to the tensor that later layers read."""
         side, scale = self.spec.input_px, LINEAR
-        x = self.activation("image", (1, side, side, 3), scale)
+        x = (
+            self._pixels((1, side, side, 3))
+            if self.takes_pixels
+            else self.activation("image", (1, side, side, 3), scale)
+        )
         values = self.values
         for layer in self.spec.layers:
             write = getattr(self, f"write_{layer.kind}", None)
@@ -135,6 +142,11 @@ class _Writer:
                 raise ArtifactError(f"layer {layer.name}: the TFLite writer does not know the kind {layer.kind}")
             x = values[layer.name] = write(layer, self._padded(layer, x, scale), values)
             scale = output_scale(layer)
+
+    def _pixels(self, shape: tuple[int, ...]) -> int:
+        """uint8 input, tensor 0, and the int8 tensor that the layers read."""
+        image = self.tensor("image", shape, _UINT8, scales=np.array([PIXELS.scale]), zero=PIXELS.zero)
+        return self.operator("QUANTIZE", [image], self.activation("centred", shape, LINEAR), schema.QuantizeOptionsT())
 
     def _shape(self, layer: Layer) -> tuple[int, ...]:
         side = self.spec.sides[layer.name]
@@ -237,10 +249,12 @@ def _padding(layer: Layer) -> int:
 
 
 def write_tflite(spec: VerifierSpec, theta: np.ndarray, precision: str = "fp32", every_layer: bool = False) -> bytes:
-    """The file for θ float32 [P]; precision "fp32" or "int8". Deterministic. Raises ArtifactError for a wrong θ.
+    """The file for θ float32 [P]; precision "fp32", "int8" or "uint8". Deterministic.
+
+    Raises ArtifactError for a wrong θ.
 
     With `every_layer` the outputs are the score and then each layer before it, for comparing layer by layer.
     """
-    writer = _Writer(spec, theta, precision == "int8")
+    writer = _Writer(spec, theta, precision)
     writer.build()
     return writer.model(every_layer)

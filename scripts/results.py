@@ -2,7 +2,8 @@
 
     python scripts/results.py --data DATA [--only pairs-int8,kin-int8] [--bundle demo/obama.hvb]
 
-DATA holds lfw/view2.parquet, lfw/pairs.txt, faces/*.parquet (docs/evaluation.md names their columns), photos/PERSON/.
+DATA holds lfw/view1.parquet, lfw/view2.parquet, lists of pairs, faces/*.parquet
+(docs/evaluation.md names their columns), photos/PERSON/.
 MobileFaceNet comes from `toolkit models fetch mobilefacenet`; without it the table of peers says so. Without --data
 only the documents are written, from the results that are there.
 """
@@ -29,6 +30,7 @@ RUNS = {
     "pairs-mirrored": [*PAIRS, "--precision", "int8", "--mirror"],
     **{f"household-{p}": ["household", *HELD_OUT, "--enrol", "1,3,5", "--precision", p] for p in PRECISIONS},
     **{f"kin-{p}": ["kin", *HELD_OUT, "--enrol", "1,3", "--precision", p] for p in PRECISIONS},
+    "flips": ["flips", "--faces", "{data}/lfw/view1.parquet", "--pairs", "{data}/lfw/pairsDevTest.txt"],
     "peers-int8": ["peers", *PAIRS[1:], "--precision", "int8"],
     "groups-int8": ["groups", *HELD_OUT, "--negatives", "{utk}", "--precision", "int8"],
     "robustness-int8": ["robustness", *PAIRS[1:], "--precision", "int8"],

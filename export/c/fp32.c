@@ -3,9 +3,12 @@
 
 #define HV_MAX_CHANNELS @MAX_CHANNELS@
 #define HV_MAX_TAPS @MAX_TAPS@
+#define HV_MAX_ROW @MAX_ROW@
 
 typedef float hv_value;
 typedef float hv_sum;
+typedef float hv_weight;
+typedef float hv_row;
 
 typedef struct {
     int side_in, channels_in, side_out, channels_out, kernel, stride, padding;
@@ -28,12 +31,13 @@ static HV_INLINE hv_sum hv_centred(const hv_layer *l, hv_value x) {
     return x;
 }
 
-static HV_INLINE void hv_finish(const hv_layer *l, const float *sums, float *out) {
-    int c;
-    for (c = 0; c < l->channels_out; c++) {
-        const float x = l->clipped ? hv_clip(sums[c]) : sums[c];
-        out[c] = l->leaky && x < 0.0f ? x * @SLOPE@f : x;
-    }
+static HV_INLINE void hv_finish(const hv_layer *l, const float *restrict sums, int pixels, float *restrict out) {
+    int p, c;
+    for (p = 0; p < pixels; p++, sums += l->channels_out, out += l->channels_out)
+        for (c = 0; c < l->channels_out; c++) {
+            const float x = l->clipped ? hv_clip(sums[c]) : sums[c];
+            out[c] = l->leaky && x < 0.0f ? x * @SLOPE@f : x;
+        }
 }
 
 @common@

@@ -7,6 +7,7 @@
 
 typedef int8_t hv_value;
 typedef int32_t hv_sum;
+typedef int8_t hv_weight;
 
 typedef struct {
     int side_in, channels_in, side_out, channels_out, kernel, stride, padding;
@@ -14,7 +15,7 @@ typedef struct {
     int leaky;
     const int8_t *weight;
     const int32_t *bias, *multiplier;
-    const uint8_t *shift;  /* of the product's upper 32 bits */
+    const int32_t *shift;  /* of the product's upper 32 bits */
 } hv_layer;
 
 static HV_INLINE int32_t hv_clip(int32_t x) {
@@ -31,33 +32,44 @@ static HV_INLINE hv_value hv_outside(const hv_layer *l) {
 @int8_avx512@
 #else
 
-/* The right shift of a negative number is the compiler's choice in C99; this refuses one that does not keep the sign. */
+/* Two choices that C99 leaves to the compiler; this refuses one that does not keep the sign, or the low bits. */
 typedef char hv_shifts_keep_the_sign[(-1 >> 1) == -1 ? 1 : -1];
+typedef char hv_casts_keep_the_bits[(int32_t)0xFFFFFFFFu == -1 ? 1 : -1];
 
+/* Unsigned, and in two shifts: what compilers turn into the fewest vector instructions. */
 static HV_INLINE int32_t hv_requantise(int32_t sum, int32_t multiplier, int shift) {
-    const int32_t upper = (int32_t)(((int64_t)sum * multiplier) >> 32);
-    return hv_clip((upper + (int32_t)((uint32_t)1 << (shift - 1))) >> shift);
+    const int32_t upper = (int32_t)((uint64_t)((int64_t)sum * multiplier) >> 32);
+    return hv_clip(((upper >> (shift - 1)) + 1) >> 1);
 }
 
-/* From steps of 1/128 to steps of 1.25/255 at zero point @LEAKY_ZERO@: times @POSITIVE@/256 above zero, @NEGATIVE@/256 below. */
+/* From steps of 1/128 to steps of 1.25/255 at zero point @LEAKY_ZERO@: times @POSITIVE@/256 above zero, @NEGATIVE@/256 below.
+   What comes of int8 lies in int8. */
 static HV_INLINE int32_t hv_leaky(int32_t x) {
-    return hv_clip(((x * (x > 0 ? @POSITIVE@ : @NEGATIVE@) + 128) >> 8) + (@LEAKY_ZERO@));
+    const int32_t above = x * @POSITIVE@, below = x * @NEGATIVE@;
+    return (((above > below ? above : below) + 128) >> 8) + (@LEAKY_ZERO@);
 }
 
 #if defined(__ARM_NEON) && defined(__aarch64__) && !defined(HV_PORTABLE)
 @int8_neon@
 #else
 
+typedef int32_t hv_row;
+
 static HV_INLINE hv_sum hv_centred(const hv_layer *l, hv_value x) {
     return x - l->zero;
 }
 
-static HV_INLINE void hv_finish(const hv_layer *l, const int32_t *sums, int8_t *out) {
-    int c;
-    for (c = 0; c < l->channels_out; c++) {
-        const int32_t x = hv_requantise(sums[c], l->multiplier[c], l->shift[c]);
-        out[c] = (int8_t)(l->leaky ? hv_leaky(x) : x);
-    }
+/* One function for all layers: where it is unrolled into each, compilers turn the multipliers into scalar code. */
+static HV_APART void hv_finish(const hv_layer *l, int32_t *restrict sums, int pixels, int8_t *restrict out) {
+    const int32_t *const multiplier = l->multiplier, *const shift = l->shift;
+    const int channels = l->channels_out;
+    int32_t *pixel = sums;
+    int p, c;
+    for (p = 0; p < pixels; p++, pixel += channels)
+        for (c = 0; c < channels; c++) pixel[c] = hv_requantise(pixel[c], multiplier[c], shift[c]);
+    if (l->leaky)
+        for (c = 0; c < pixels * channels; c++) sums[c] = hv_leaky(sums[c]);
+    for (c = 0; c < pixels * channels; c++) out[c] = (int8_t)sums[c];
 }
 
 @portable@

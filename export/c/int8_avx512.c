@@ -27,7 +27,7 @@ static HV_INLINE void hv_scales(const hv_layer *l, hv_scale *scales) {
         s->lanes = hv_lanes(l->channels_out, b);
         s->even = _mm512_maskz_loadu_epi32(s->lanes, l->multiplier + 16 * b);
         s->odd = _mm512_srli_epi64(s->even, 32);
-        s->shift = _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(s->lanes, l->shift + 16 * b));
+        s->shift = _mm512_maskz_loadu_epi32(s->lanes, l->shift + 16 * b);
         s->half = _mm512_sllv_epi32(_mm512_set1_epi32(1), _mm512_sub_epi32(s->shift, _mm512_set1_epi32(1)));
     }
 }

@@ -29,6 +29,6 @@ write_bundle(content, folder / "test.hvb", replace=True)
 np.save(folder / "faces.npy", faces)
 expected = {
     "scores": IntegerVerifier(h.info.spec, theta).scores(faces).tolist(),
-    "tolerance": INT8_STEPS["tflite-runtime"],
+    "tolerances": INT8_STEPS,
 }
 (folder / "expected.json").write_text(json.dumps(expected))

@@ -11,13 +11,15 @@ import onnx
 import pytest
 
 from benchmarks.graph_count import count_onnx
+from device.runtimes import load_verifier
 from export.bundle import write_model
 from export.onnx_writer import read_theta, write_onnx
 from export.quantize import LEAKY, LINEAR, quantise
 from models.spec import DEFAULT_SPEC, LEAKY_SLOPE
 from toolkit.errors import ArtifactError
 
-FORMATS = [("onnx", "fp32"), ("onnx", "int8"), ("tflite", "fp32"), ("tflite", "int8"), ("c", "int8")]
+FORMATS = [("onnx", "fp32"), ("onnx", "int8"), ("tflite", "fp32"), ("tflite", "int8"),
+           ("tflite", "uint8"), ("c", "int8")]  # fmt: skip
 
 
 @pytest.mark.parametrize(("kind", "precision"), FORMATS)
@@ -103,6 +105,28 @@ def test_xnnpack_takes_the_whole_graph(precision: str, theta: np.ndarray) -> Non
     (delegate,) = (op for op in plan if op["op_name"] == "DELEGATE")
     details = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
     assert [delegate["inputs"][0], delegate["outputs"][-1]] == [d["index"] for d in details]
+
+
+def test_pixels_score_the_same_without_a_step_outside_the_file(theta: np.ndarray, noise_faces: np.ndarray) -> None:
+    """uint8 in, int8 out. XNNPACK has no uint8 to int8: that one operator stays outside its one delegate."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    model = write_model(DEFAULT_SPEC, theta, "tflite", "uint8")
+    interpreter = Interpreter(model_content=model, num_threads=1)
+    interpreter.allocate_tensors()
+    plan = [op["op_name"] for op in interpreter._get_ops_details()]
+    assert plan.count("DELEGATE") == 1
+    image, score = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    assert (image["dtype"], image["quantization"], score["dtype"]) == (np.uint8, (1 / 128, 128), np.int8)
+    extremes = np.stack([np.full_like(noise_faces[0], level) for level in (0, 127, 128, 255)])
+    faces, found = np.concatenate([noise_faces, extremes]), []
+    for face in faces:
+        interpreter.set_tensor(image["index"], face[None])
+        interpreter.invoke()
+        found.append(interpreter.get_tensor(score["index"]).item())
+    with load_verifier("litert", write_model(DEFAULT_SPEC, theta, "tflite", "int8"), "int8") as verifier:
+        assert found == [round(verifier.score(face) * 128) for face in faces]
+    assert len(model) <= 45_000
 
 
 def test_tensor_data_lies_on_16_bytes(theta: np.ndarray) -> None:

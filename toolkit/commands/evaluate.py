@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from toolkit.commands.evaluate_tables import (
+    flips_table,
     groups_table,
     household_table,
     kin_table,
@@ -195,6 +196,28 @@ EmbeddingFile = Annotated[
     Path | None,
     typer.Option("--embedding", help="What `toolkit train` wrote for configs/embedding.toml; default: shipped."),
 ]
+
+
+@app.command()
+def flips(
+    faces: Faces,
+    pairs: PairList = None,
+    runtime: RuntimeName = "auto",
+    generator: GeneratorFile = None,
+    threads: Threads = 2,
+    json: Json = False,
+) -> None:
+    """Decisions that int8 files make otherwise than fp32 files, at the thresholds that travel with the generator."""
+    check_pairs(faces, pairs)
+    h, way, scorer = prepare(generator, "int8", runtime, None)
+    from benchmarks.flips import evaluate_flips
+    from benchmarks.protocols import pairs_of_pack, read_pairs
+
+    loaded = load(h, faces, "", None, threads)
+    protocol = read_pairs(pairs, loaded) if pairs else pairs_of_pack(faces)
+    found = evaluate_flips(loaded, protocol, way, scorer, h.info.points_for(1)[1])
+    result = {**provenance("flips", h, way, scorer, faces), "pairs": (pairs or faces).name, **found}
+    emit(result, json, lambda: flips_table(result))
 
 
 @app.command()

@@ -31,6 +31,21 @@ def pairs_table(result: dict[str, Any]) -> str:
     return head + "\n" + table(rows, ("", "accuracy", "EER", "FNMR at FMR 1e-2", "FNMR at FMR 1e-3"))
 
 
+def flips_table(result: dict[str, Any]) -> str:
+    rows = [
+        (name, f"{r['threshold']:+.4f}", percent(r["flips"]), str(r["genuine_lost"]), str(r["genuine_won"]),
+         str(r["impostors_admitted"]), str(r["impostors_refused"]))
+        for name, r in result["at"].items()
+    ]  # fmt: skip
+    counts = result["comparisons"]
+    head = (
+        f"int8 against fp32 in {result['runtime']}, {result['faces']}: {counts['genuine']} genuine and "
+        f"{counts['impostor']} impostor comparisons; scores differ by {result['mean_error']:.4f} on average"
+    )
+    names = ("point", "threshold", "flips", "genuine lost", "won", "impostors admitted", "refused")
+    return head + "\n" + table(rows, names)
+
+
 def peers_table(result: dict[str, Any]) -> str:
     rows = []
     for name, r in result["systems"].items():

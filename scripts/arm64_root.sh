@@ -1,0 +1,83 @@
+#!/bin/sh
+# A 64-bit ARM Debian in a folder, run by QEMU: what a Raspberry Pi has, without the Raspberry Pi.
+#
+#     sudo scripts/arm64_root.sh make               Debian 12 with Python 3.11, once, about ten minutes
+#     sudo scripts/arm64_root.sh install PYTHON     the device part from wheels, in a folder for each runtime
+#     sudo scripts/arm64_root.sh check PYTHON       verifier, detector and bench in each of them
+#     sudo scripts/arm64_root.sh run COMMAND ...    anything, such as PYTHONPATH=/opt/litert python3 -m toolkit doctor
+#
+# PYTHON is the workstation's own, of `make setup`. The folder is HYPERVERIFY_ARM64, or ~/.cache/hyperverify/arm64.
+# Needs root and Debian's debootstrap, qemu-user-static and binfmt-support. Nothing outside the folder is changed, but
+# that the kernel learns to start arm64 programs until the next boot.
+set -eu
+here=$(cd "$(dirname "$0")/.." && pwd)
+root=${HYPERVERIFY_ARM64:-$HOME/.cache/hyperverify/arm64}
+suite=bookworm
+runtimes="litert onnxruntime"
+
+fail() {
+    echo "error: $1" >&2
+    exit "$2"
+}
+
+ready() {
+    [ "$(id -u)" = 0 ] || fail "this needs root; run it with sudo" 2
+    for tool in debootstrap qemu-aarch64-static update-binfmts; do
+        command -v "$tool" >/dev/null || fail \
+            "no $tool; run \`sudo apt-get install debootstrap qemu-user-static binfmt-support\`" 3
+    done
+    formats=/proc/sys/fs/binfmt_misc
+    [ -e $formats/register ] || mount -t binfmt_misc binfmt_misc $formats
+    [ -e $formats/qemu-aarch64 ] || update-binfmts --enable qemu-aarch64
+}
+
+inside() {
+    [ -x "$root/usr/bin/python3" ] || fail "no arm64 Debian in $root; run \`$0 make\`" 3
+    chroot "$root" /usr/bin/env -i PATH=/usr/bin:/bin HOME=/root LANG=C.UTF-8 TERM=dumb COLUMNS=120 "$@"
+}
+
+make_root() {
+    [ ! -e "$root" ] || fail "$root exists; delete it to start again" 2
+    rm -rf "$root.part" # of a run that was stopped
+    mkdir -p "$(dirname "$root")"
+    debootstrap --arch=arm64 --variant=minbase --include=python3,ca-certificates $suite "$root.part" >&2
+    mv "$root.part" "$root"
+}
+
+# pip works on the workstation, for the target: emulated it takes half an hour.
+install() {
+    platforms=$(for minor in $(seq 17 36); do echo "--platform manylinux_2_${minor}_aarch64"; done)
+    for runtime in $runtimes; do
+        house=$root/opt/wheels-$runtime
+        PYTHONPATH=$here "$1" -m toolkit wheelhouse --target pi5-py311 --runtime "$runtime" --out "$house" --replace
+        rm -rf "$root/opt/$runtime"
+        # shellcheck disable=SC2086
+        "$1" -m pip install --quiet --disable-pip-version-check --no-index --find-links "$house" --require-hashes \
+            -r "$house/requirements.txt" --target "$root/opt/$runtime" --no-compile --only-binary :all: \
+            --implementation cp --python-version 3.11 --platform manylinux2014_aarch64 $platforms
+    done
+}
+
+check() {
+    work=$root/opt/check
+    rm -rf "$work"
+    mkdir -p "$work"
+    PYTHONPATH=$here "$1" "$here/tests/device_only/prepare.py" "$work"
+    cp "$here/tests/device_only/check.py" "$work/check.py"
+    for runtime in $runtimes; do
+        echo "== $runtime on $(inside uname -m), $(inside python3 --version), emulated"
+        inside PYTHONPATH="/opt/$runtime" python3 /opt/check/check.py /opt/check "$runtime"
+        inside PYTHONPATH="/opt/$runtime" python3 -m toolkit bench /opt/check/test.hvb --runs 20
+    done
+    rm -rf "$work"
+}
+
+action=${1:-}
+[ $# = 0 ] || shift
+case $action in
+make) ready; make_root ;;
+install) ready; install "${1:?the workstation\'s PYTHON}" ;;
+check) ready; check "${1:?the workstation\'s PYTHON}" ;;
+run) ready; inside "$@" ;;
+*) sed -n '2,/^set/{s/^# \{0,1\}//;/^set/d;p}' "$0" >&2; exit 2 ;;
+esac
