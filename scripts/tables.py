@@ -232,6 +232,19 @@ def cross(results: dict[str, Any]) -> str:
     return table(["target", "every layer", "instructions", "flash, bytes", "RAM, bytes", "stack, bytes"], rows)
 
 
+def flips(results: dict[str, Any]) -> str:
+    at = results["flips"]["at"]
+    rows = [
+        [point, percent(r["flips"]), *(str(r[side]) for side in
+         ("genuine_lost", "genuine_won", "impostors_admitted", "impostors_refused"))]
+        for point, r in at.items()
+    ]  # fmt: skip
+    strict = at["fmr1e-3"]["flips"]["rate"]
+    head = ["threshold", "decisions flipped", "genuine lost", "genuine won", "impostors admitted", "impostors refused"]
+    verdict = f"Aim at fmr1e-3: ≤ 0.30%; reached {strict:.2%}, {'met' if strict <= 0.003 else '**missed**'}."
+    return f"{table(head, rows)}\n\n{at['fmr1e-3']['flips']['trials']:,} comparisons. {verdict}"
+
+
 def compared(name: str) -> Callable[[dict[str, Any]], str]:
     """The table that `toolkit train --ablate` made, from docs/results/NAME.json."""
 
@@ -245,8 +258,8 @@ def compared(name: str) -> Callable[[dict[str, Any]], str]:
 TABLES = {
     f.__name__: f
     for f in (
-        door, visitors, instructions, soak, cross, pairs, peers, aims, mirrored, people_aims, household, kin, groups,
-        latency, thresholds, weights, refinement,
+        door, visitors, instructions, soak, cross, flips, pairs, peers, aims, mirrored, people_aims, household, kin,
+        groups, latency, thresholds, weights, refinement,
     )
 }  # fmt: skip
 TABLES |= {name: compared(name) for name in ("ablations", "forms", "search")}

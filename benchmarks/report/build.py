@@ -15,6 +15,7 @@ from toolkit.output import SCHEMA_VERSION
 
 SECTIONS: dict[str, Callable[[Results], Section]] = {
     "pairs": sections.pairs_section,
+    "flips": sections.flips_section,
     "peers": costs.peers_section,
     "household": sections.household_section,
     "kin": sections.kin_section,

@@ -140,6 +140,17 @@ def _fused_rows(label: str, s: dict[str, Any]) -> list[tuple[str, ...]]:
     ]  # fmt: skip
 
 
+def flips_section(results: Results) -> Section:
+    rows = [
+        (f"{name} at {point}", percent(at["flips"]), str(at["genuine_lost"]), str(at["genuine_won"]),
+         str(at["impostors_admitted"]), str(at["impostors_refused"]))
+        for name, r in results.items() for point, at in r["at"].items()
+    ]  # fmt: skip
+    head = ("", "decisions flipped", "genuine lost", "genuine won", "impostors admitted", "impostors refused")
+    text = "Decisions that the int8 file takes otherwise than the fp32 file of the same person, at the same threshold."
+    return Section("Quantisation", text, [Table("Flipped decisions", head, rows)], [])
+
+
 def peers_section(results: Results) -> Section:
     rows, scored = [], {}
     for name, r in results.items():
