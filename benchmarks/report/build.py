@@ -22,7 +22,6 @@ SECTIONS: dict[str, Callable[[Results], Section]] = {
     "robustness": robustness.robustness_section,
     "photographs": robustness.photographs_section,
     "groups": sections.groups_section,
-    "flips": sections.flips_section,
     "scores": sections.scores_section,
     "bench": costs.bench_section,
 }

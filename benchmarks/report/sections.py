@@ -265,17 +265,3 @@ def scores_section(results: Results) -> Section:
     table = Table("Scores", ("", *MEASURES), [(name, *_measures(s)) for name, s in scored.items()])
     charts = [det_chart(scored), *(histogram_chart(name, s) for name, s in scored.items())]
     return Section("Scores of other systems", "Measured from score files.", [table], charts)
-
-
-def flips_section(results: Results) -> Section:
-    tables = []
-    for name, r in results.items():
-        rows = [
-            (point, f"{at['threshold']:.4f}", percent(at["flips"]),
-             f"{at['flips']['errors']} of {at['flips']['trials']:,}", str(at["genuine_lost"]), str(at["impostors_admitted"]))
-            for point, at in r["at"].items()
-        ]  # fmt: skip
-        note = f"Scores of int8 lie {r['mean_error']:.4f} from those of fp32 on average, {r['max_error']:.4f} at most."
-        head = ("point", "threshold", "flips", "of comparisons", "genuine lost", "impostors admitted")
-        tables.append(Table(f"Decisions that int8 changes: {name}", head, rows, note))
-    return Section("int8 against fp32", "The same pairs and thresholds, decided by both files.", tables, [])
