@@ -71,7 +71,7 @@ test-cross: $(VENV)/.workstation
 # TensorFlow's converter as a reference, in an environment of its own.
 test-tensorflow: $(VENV)/.development
 	[ -x .venv-tensorflow/bin/python ] || $(PYTHON) -m venv .venv-tensorflow
-	.venv-tensorflow/bin/pip install --quiet --disable-pip-version-check tensorflow-cpu==2.21.0
+	.venv-tensorflow/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[tensorflow]'
 	HYPERVERIFY_TENSORFLOW=$(CURDIR)/.venv-tensorflow/bin/python $(BIN)/python -m pytest tests/export/test_references.py
 
 # Memory, open files and watchdog of a device's process, and cameras that fail. HOURS (of video), SECONDS (by the

@@ -8,6 +8,7 @@ from typing import Any
 from benchmarks.conditions import conditions
 from benchmarks.facts import device_facts
 from benchmarks.latency import Timing, all_core_latencies, end_to_end, forms, probe, stage_latencies
+from benchmarks.peak import achieved, int8_peak
 from benchmarks.sustained import sustain
 from device.runtimes import installed_runtimes
 from export.manifest import Bundle, open_bundle
@@ -16,6 +17,7 @@ from export.manifest import Bundle, open_bundle
 def measure_bundle(folder: Path, runs: int, threads: int, sustain_s: float = 0.0) -> dict[str, Any]:
     """samples_ms by stage; peak_memory_bytes and cold_start_ms by runtime; device facts, conditions before and after.
 
+    `int8_peak` where the C code runs: what it does of what the core could, in multiply-accumulates a second.
     With `sustain_s`, also the first form's whole way from frame to score for that many seconds.
     """
     before = conditions()
@@ -30,6 +32,8 @@ def measure_bundle(folder: Path, runs: int, threads: int, sustain_s: float = 0.0
         "cold_start_ms": {runtime: found["cold_start_ms"] for runtime, found in probes.items()},
         "device": device_facts(),
     }
+    if "verify/c/int8" in timings:
+        result["int8_peak"] = achieved(bundle.spec.macs, timings["verify/c/int8"].summary()["p50_ms"], int8_peak())
     if sustain_s:
         result["sustained"] = _sustained(bundle, threads, sustain_s)
     return result | {"conditions": {"before": before, "after": conditions()}}

@@ -64,7 +64,7 @@ class CompiledVerifier:
 
     def __init__(self, source: bytes, precision: str = "int8", flags: tuple[str, ...] = ()):
         arena_bytes, self._side = _defined(source, b"HV_ARENA_BYTES"), _defined(source, b"HV_INPUT_PX")
-        self._score = _load(source, flags).hv_score
+        self._score = load_library(source, flags).hv_score
         self._score.restype = ctypes.c_int32 if precision == "int8" else ctypes.c_float
         self._score.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
         self._arena = ctypes.create_string_buffer(arena_bytes)
@@ -84,7 +84,7 @@ class TracedVerifier:
     def __init__(self, spec: VerifierSpec, source: bytes, precision: str):
         self._spec, self._type = spec, np.dtype(np.int8 if precision == "int8" else np.float32)
         self._arena = ctypes.create_string_buffer(_defined(source, b"HV_ARENA_BYTES"))
-        self._library = _load(_TRACE + source, ())
+        self._library = load_library(_TRACE + source, ())
 
     def layers(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
         """uint8 RGB [H, W, 3] to layer name → output [H', W', C] in the file's own type."""
@@ -105,7 +105,8 @@ def _defined(source: bytes, name: bytes) -> int:
     return int(match[1])
 
 
-def _load(source: bytes, flags: tuple[str, ...]) -> ctypes.CDLL:
+def load_library(source: bytes, flags: tuple[str, ...]) -> ctypes.CDLL:
+    """Compile for this processor and load. Raises MissingError (no compiler), ArtifactError (does not compile)."""
     command = compiler()
     if command is None:
         raise MissingError("the C runtime needs a compiler", do="run `sudo apt install gcc`, or set CC")

@@ -26,7 +26,7 @@ HEADER, SOURCE = "verifier.h", "verifier.c"
 _LINE = 120
 _TYPES = {"int8": ("int8_t", "int32_t", 1), "fp32": ("float", "float", 4)}  # activation, score, bytes an activation
 
-_INLINE = """#if defined(__GNUC__) && !defined(__clang__) && !defined(__OPTIMIZE_SIZE__)
+_INLINE = """#if defined(__GNUC__) && !defined(__OPTIMIZE_SIZE__)
 #define HV_INLINE __inline__ __attribute__((always_inline))
 #else
 #define HV_INLINE

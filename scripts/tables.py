@@ -180,6 +180,18 @@ def latency(results: dict[str, Any]) -> str:
     return f"{table(head, rows)}\n\nOne thread of {device}, one run; in it, p50: {', '.join(stages)}."
 
 
+def peak(results: dict[str, Any]) -> str:
+    p = results["bench"].get("int8_peak")
+    if p is None:
+        return "Not measured yet: `docs/results/bench.json` is older than this."
+    share, target = p["share_of_peak"], 0.3
+    return (
+        f"In `bench.json` the C code makes {p['achieved_macs_per_s'] / 1e9:.1f} G multiply-accumulates a second, "
+        f"{share:.0%} of the core's {p['macs_per_s'] / 1e9:.0f} G\n({p['instructions']}). "
+        f"The target, {target:.0%}, is {verdict(share >= target)}."
+    )
+
+
 def thresholds(results: dict[str, Any]) -> str:
     rows = [
         [number, name, f"{p['threshold']:+.4f}", f"{p['fmr']:.2e}", f"{p['fnmr']:.1%}", f"{p['impostor_pairs']:,}",
@@ -259,7 +271,7 @@ TABLES = {
     f.__name__: f
     for f in (
         door, visitors, instructions, soak, cross, flips, pairs, peers, aims, mirrored, people_aims, household, kin,
-        groups, latency, thresholds, weights, refinement,
+        groups, latency, peak, thresholds, weights, refinement,
     )
 }  # fmt: skip
 TABLES |= {name: compared(name) for name in ("ablations", "forms", "search")}

@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 import pytest
 
+from device.c_runtime import compiler
+
 ROOT = Path(__file__).parents[2]
 
 Toolkit = Callable[..., object]
@@ -177,6 +179,9 @@ def test_bench_counts_and_compares(toolkit: Toolkit, bundle: Path, tmp_path: Pat
     assert result["times_faster_than_sface"]["litert/int8"] == pytest.approx(
         result["latency"]["backbone/sface"]["p50_ms"] / result["latency"]["verify/litert/int8"]["p50_ms"]
     )
+    if compiler():
+        assert result["int8_peak"]["macs_per_s"] > 0
+        assert 0 < result["int8_peak"]["share_of_peak"] < 1
     assert result["peak_memory_bytes"]["litert"] > 1_000_000
     assert result["cold_start_ms"]["litert"] > result["latency"]["end_to_end/litert/int8"]["p50_ms"]
     assert f"verify on {os.cpu_count()} threads/litert/int8" in result["latency"]

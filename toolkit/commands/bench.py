@@ -242,6 +242,11 @@ def _human(r: dict[str, Any]) -> str:
         "cold start: " + ", ".join(f"{name} {ms:.0f} ms" for name, ms in r.get("cold_start_ms", {}).items()),
         f"{r['device']['processor']}, {r['threads']} thread",
     ]
+    if peak := r.get("int8_peak"):
+        head.append(
+            f"C int8: {peak['achieved_macs_per_s'] / 1e9:.1f} G multiply-accumulates a second, "
+            f"{peak['share_of_peak']:.0%} of this core's {peak['macs_per_s'] / 1e9:.0f} G ({peak['instructions']})"
+        )
     faster = r.get("times_faster_than_sface", {})
     rows = []
     for name, s in r["latency"].items():
