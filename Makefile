@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help setup demo test test-device test-systemd test-cross test-tensorflow test-deploy fuzz soak results lint format clean
+.PHONY: help setup demo test test-device test-systemd test-cross test-pythons test-tensorflow test-deploy fuzz soak results lint format clean
 
 help:
 	@echo "make demo         enrol, export, verify, run and bench on sample photos"
 	@echo "make test         set everything up and run the tests"
 	@echo "make test-device  the device part alone, in an environment without the rest"
 	@echo "make test-systemd the device's unit under a systemd of its own; root"
+	@echo "make test-pythons the same bytes from every Python on the PATH, 3.11 or newer (PYTHONS='python3.13')"
 	@echo "make test-deploy  every fault of a deploy, over SSH to network namespaces; root, a long while"
 	@echo "make fuzz         coverage-guided fuzzing of every parser of strangers' bytes (SECONDS=600; for the night)"
 	@echo "make test-cross   the C code on aarch64 and Cortex-M, emulated (CROSS=--json)"
@@ -65,6 +66,10 @@ fuzz: $(VENV)/.development
 	$(BIN)/python tests/fuzz/fuzz.py $(or $(SECONDS),600) build/fuzz $(TARGETS)
 
 # The C code on aarch64 and Cortex-M in emulation. Needs the Debian packages that docs/export.md names.
+# Every format twice here and once by each further Python; what they import comes from constraints.txt.
+test-pythons: $(VENV)/.workstation
+	$(BIN)/python scripts/test_pythons.py .venv-pythons $(PYTHONS)
+
 test-cross: $(VENV)/.workstation
 	$(BIN)/python scripts/test_cross.py $(CROSS)
 
@@ -101,4 +106,4 @@ format: $(VENV)/.development
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .venv-device demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-device .venv-pythons demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
