@@ -38,7 +38,7 @@ def test_an_occluded_share_is_the_share_that_was_asked_for() -> None:
 
 def test_robustness_from_the_command_line_to_the_report(data: Path, toolkit: Toolkit, tmp_path: Path) -> None:
     lines = (data / "lfw" / "pairsDevTest.txt").read_text().splitlines()
-    half, few = int(lines[0]), 40
+    half, few = int(lines[0]), 100
     chosen = [*lines[1 : 1 + few], *lines[1 + half : 1 + half + 3 * few : 3]]
     people = {word for line in chosen for word in line.split("\t")}
     table = pq.read_table(data / "lfw" / "view1.parquet")

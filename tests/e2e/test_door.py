@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -43,9 +44,13 @@ class Film(Source):
 
 
 @pytest.fixture(scope="module")
-def people(photos: Path, detector_bytes: bytes) -> dict[str, scenes.Portrait]:
+def people(photos: Path, detector_bytes: bytes, tmp_path_factory: pytest.TempPathFactory) -> dict[str, scenes.Portrait]:
+    from skimage.data import astronaut
+
+    cv2.imwrite(str(stranger := tmp_path_factory.mktemp("stranger") / "astronaut.png"), astronaut()[..., ::-1])
+    files = {name: photos / f"{name}.jpg" for name in ("obama", "biden")} | {"astronaut": stranger}
     finder = scenes.portrait_detector(detector_bytes)
-    return {name: scenes.portrait(photos / f"{name}.jpg", finder) for name in ("obama", "biden")}
+    return {name: scenes.portrait(file, finder) for name, file in files.items()}
 
 
 def visit(subject: scenes.Portrait, seconds: float, seed: int = 1) -> list[np.ndarray]:
@@ -69,8 +74,8 @@ def test_a_day_at_the_door(bundle: Path, people: dict[str, scenes.Portrait]) -> 
     rng = np.random.default_rng(3)
     afar = [scenes.render(people["obama"], scenes.View(40), rng)] * 5
     day = [
-        *nobody(0.5), *afar, *visit(people["obama"], 2.0), *nobody(5.0), *visit(people["biden"], 1.5), *nobody(4.0),
-        *nobody(0.5, level=4), *["unplugged"] * 5, *visit(people["obama"], 2.0, seed=2),
+        *nobody(0.5), *afar, *visit(people["obama"], 2.0), *nobody(5.0), *visit(people["astronaut"], 1.5),
+        *nobody(4.0), *nobody(0.5, level=4), *["unplugged"] * 5, *visit(people["obama"], 2.0, seed=2),
     ]  # fmt: skip
     gone_through = states(bundle, day)
     order = [step for step in gone_through if step[0] not in ("checking", "hold-still")]
