@@ -237,7 +237,8 @@ def test_memory_does_not_grow_with_the_set(write: Callable[..., Path], tmp_path:
         done = subprocess.run(command, capture_output=True, text=True, env=environment)
         assert done.returncode == 0, done.stderr
         peaks.append(int(done.stdout))
-    assert peaks[1] - peaks[0] < 5_000, f"kB: {peaks}"
+    # Allocators keep some megabytes more or less from run to run; pixels kept in memory would be 44 more.
+    assert peaks[1] - peaks[0] < 15_000, f"kB: {peaks}"
 
 
 def test_train_from_recordio_and_shards(toolkit: Callable[..., Any], tmp_path: Path) -> None:
