@@ -88,7 +88,6 @@ def normalised(h: bytes, moments: ImpostorMoments) -> bytes:
         raise ArtifactError("this generator is normalised already", do="write it anew with `toolkit train`")
     trunk, head = concat.input
     size = next(c.dims[0] for c in graph.initializer if c.name == "head.bias")
-    is_bias = np.eye(1, size, size - 1)
     constants = {
         "impostor_mean": moments.mean[:-1, None],
         "impostor_mean_bias": moments.mean[-1:],
@@ -99,7 +98,7 @@ def normalised(h: bytes, moments: ImpostorMoments) -> bytes:
         "least_deviation": np.array(1e-6),  # of verifiers that say the same of everybody
         "least_stretch": np.array(STRETCH[0]),
         "most_stretch": np.array(STRETCH[1]),
-        "is_score_bias": is_bias,
+        "is_score_bias": np.eye(1, size, size - 1),
     }
     steps: tuple[tuple[str, tuple[str, ...], str, dict[str, Any]], ...] = (
         ("Gemm", ("templates", "impostor_mean", "impostor_mean_bias"), "mean", {}),  # [N, 1]

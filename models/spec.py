@@ -177,15 +177,7 @@ def _side_after(layer: Layer, side: int) -> int:
 def mobile_spec(
     input_px: int = 64,
     stem: int = 12,
-    blocks: tuple[tuple[int, int], ...] = (
-        (16, 2),
-        (16, 1),
-        (16, 1),
-        (24, 2),
-        (24, 1),
-        (24, 1),
-        (24, 1),
-    ),
+    blocks: tuple[tuple[int, int], ...] = ((16, 2), (16, 1), (16, 1), (24, 2), (24, 1), (24, 1), (24, 1)),
     expansion: int = 2,
     features: int = 96,
     pooled: bool = False,

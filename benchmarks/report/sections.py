@@ -151,52 +151,6 @@ def flips_section(results: Results) -> Section:
     return Section("Quantisation", text, [Table("Flipped decisions", head, rows)], [])
 
 
-def peers_section(results: Results) -> Section:
-    rows, scored = [], {}
-    for name, r in results.items():
-        for system, s in r["systems"].items():
-            rows.append((system, accuracy(s), share(s["eer"]), fnmr(s, "fmr1e-3"), f"{s['params']:,}",
-                         f"{s['flops'] / 1e6:,.1f}", f"{s['file_bytes'] / 1e3:,.0f}",
-                         f"{s['face_ms']:.3f}"))  # fmt: skip
-            scored[f"{name}: {system}" if len(results) > 1 else system] = s
-    head = ("", "accuracy", "EER", "FNMR at FMR 1e-3", "parameters", "MFLOPs", "file, KB", "ms a face")
-    tables = [Table("Accuracy and cost", head, rows, _peers_note(scored)), _search_table(scored)]
-    text = "A personal verifier beside embedding networks with a cosine: the same pairs, one run."
-    return Section("Peers", text, tables, [det_chart(scored)])
-
-
-def _peers_note(scored: dict[str, dict[str, Any]]) -> str:
-    trained = next((s["trained"] for s in scored.values() if "trained" in s), None)
-    about = "Milliseconds: the median of one thread, all networks in turn, cropping apart."
-    if trained is None:
-        return about
-    return (
-        f"{about} “embedding” has the verifier's size and serves everybody: {trained['epochs']:g} epochs of the "
-        f"verifier's {trained['faces']:,} training faces."
-    )
-
-
-def _search_table(scored: dict[str, dict[str, Any]]) -> Table:
-    """One shown face against N enrolled people."""
-    chosen = {label: s for label, s in scored.items() if not label.endswith("both sides")}
-    galleries = list(next(iter(chosen.values()))["search"])
-    counts = [f"{n}: {unit}" for unit in ("ms", "MB") for n in galleries]
-    rows = []
-    for label, s in chosen.items():
-        found = [s["search"][n] for n in galleries]
-        pays = [f"{s[key]:,}" if (key := f"people_from_which_one_search_is_{word}") in s else "–"
-                for word in ("cheaper", "faster")]  # fmt: skip
-        rows.append((label.removesuffix(", one-sided"), *(f"{f['ms']:,.2f}" for f in found),
-                     *(f"{f['bytes'] / 1e6:,.2f}" for f in found), *pays))  # fmt: skip
-    note = (
-        "N personal verifiers cost N times one; an embedding is made once, and its comparison is not timed: it is a "
-        "product of a hundred or two numbers a person. “Cheaper” counts multiply-accumulates, “faster” milliseconds. A "
-        "verifier answers 1:1; the error rates above are not those of a search."
-    )
-    head = ("", *counts, "cheaper from", "faster from")
-    return Table("One face against N enrolled people", head, rows, note)
-
-
 def kin_section(results: Results) -> Section:
     rows, names, dots = [], [], {"relatives": [], "strangers": []}  # type: ignore[var-annotated]
     for name, r in results.items():

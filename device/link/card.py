@@ -15,6 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
+from device.link.store import flush
 from toolkit.errors import ArtifactError, UsageError
 
 
@@ -163,14 +164,6 @@ def described(path: Path) -> list[object] | None:
     if not path.is_file():
         return None
     return [f"{stat.S_IMODE(path.stat().st_mode):04o}", hashlib.sha256(path.read_bytes()).hexdigest()]
-
-
-def flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def refuse(what: list[str], name: str) -> None:

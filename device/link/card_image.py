@@ -17,7 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from device.link.card import Card, flush
+from device.link.card import Card
+from device.link.store import flush
 from toolkit.errors import InputError, LinkError, MissingError
 
 TOOLS = {"sfdisk": "fdisk", "mcopy": "mtools", "mdel": "mtools", "debugfs": "e2fsprogs", "e2fsck": "e2fsprogs"}

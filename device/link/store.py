@@ -85,7 +85,7 @@ class VersionStore:
     def write_state(self, state: State) -> None:
         path = self.folders.state / STATE
         write_atomically(path, json.dumps({"schema_version": 1, **vars(state)}, indent=1).encode())
-        _flush(self.folders.state)
+        flush(self.folders.state)
 
     def clear_temporary(self) -> None:
         """State files that a kill left half written."""
@@ -123,9 +123,9 @@ class VersionStore:
             write_atomically(temporary / name, data)
             self._own(temporary / name)
         self._own(temporary)
-        _flush(temporary)
+        flush(temporary)
         temporary.rename(target)
-        _flush(parent)
+        flush(parent)
         return version
 
     def switch(self, name: str, version: str | None) -> None:
@@ -138,7 +138,7 @@ class VersionStore:
             temporary.unlink(missing_ok=True)
             temporary.symlink_to(Path("..") / "versions" / name / version)
             temporary.replace(link)
-        _flush(self.folders.bundles)
+        flush(self.folders.bundles)
 
     def prune(self, name: str, keep: set[str | None]) -> None:
         """Delete every other version of a person, and what an interruption left behind."""
@@ -166,9 +166,9 @@ def floor_key(device_id: str, name: str) -> str:
     return hashlib.sha256(f"{device_id}\0{name}".encode()).hexdigest()[:32]
 
 
-def _flush(folder: Path) -> None:
-    """Make renames in `folder` last through a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
+def flush(path: Path) -> None:
+    """Make what is in a file, or the renames in a folder, last through a power cut."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

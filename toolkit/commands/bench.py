@@ -91,8 +91,7 @@ def bench(
     json: Json = False,
 ) -> None:
     """Parameters, MACs and FLOPs (from the spec, and counted again from the ONNX file and by its runtime's profiler),
-    file sizes, latency of every stage in every installed runtime, on one thread and on all cores, cold start, peak
-    memory, and the machine.
+    file sizes, latency of every stage in every installed runtime, on one thread and on all cores, cold start, memory.
 
     One multiply-accumulate counts as two FLOPs. SFace embedding a crop in the same run is the yardstick.
 
@@ -108,8 +107,7 @@ def bench(
         return bench_peers(open_bundle(bundle), runs, faces, pairs, plot, json)
     opened, before = open_bundle(bundle), read_baseline(baseline) if baseline else None
     facts = {"kind": "bench", "command": command_line(), "bundle": bundle.name, **_counts(opened)}
-    measure = partial(_measure_on, on) if on else _measure_here
-    measured = measure(bundle, runs, threads, sustained)
+    measured = (partial(_measure_on, on) if on else _measure_here)(bundle, runs, threads, sustained)
     result = facts | _summaries(measured, threads)
     if raw:
         _save_raw(raw, measured)

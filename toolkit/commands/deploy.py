@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from toolkit.commands.keys import open_keys
-from toolkit.commands.options import Json
+from toolkit.commands.options import Json, Plain
 from toolkit.errors import LinkError, UsageError
 from toolkit.output import emit, note, table
 
@@ -20,6 +20,10 @@ Bundles = Annotated[
     list[Path] | None, typer.Argument(help="Bundle folders NAME.hvb, or parcels NAME.hvp.", show_default=False)
 ]
 To = Annotated[list[str], typer.Option("--to", "-t", help="HOST, USER@HOST or adb:SERIAL; repeat it for several.")]
+
+AllowOlder = Annotated[
+    bool, typer.Option("--allow-older", help="Sign an exception: this bundle may replace a newer release.")
+]
 
 
 def deploy(
@@ -32,12 +36,8 @@ def deploy(
         Path | None,
         typer.Option(metavar="FOLDER", help="First install or update the device's packages, offline; see wheelhouse."),
     ] = None,
-    allow_older: Annotated[
-        bool, typer.Option("--allow-older", help="Sign an exception: this bundle may replace a newer release.")
-    ] = False,
-    plain: Annotated[
-        bool, typer.Option("--plain", help="Neither sign nor seal; only devices provisioned --development take that.")
-    ] = False,
+    allow_older: AllowOlder = False,
+    plain: Plain = False,
     json: Json = False,
 ) -> None:
     """Sign and seal bundles, send them, and have each device verify, self-test and switch to them.

@@ -77,27 +77,30 @@ def flash(
     Needs sfdisk, mtools and e2fsprogs; neither a loop device nor, for image files, root. The card is read back before
     what starts it at boot is put there. An image file is edited as a copy that takes its place at the end, 0600.
     """
-    from device.link.flash import check as check_card
-    from device.link.flash import flash as flash_card
-    from device.link.flash import look
+    from device.link import flash as link
+    from device.link.card import check_removable
     from device.link.inventory import Inventory
 
     _check_usage(card, boot, out, host, wheelhouse, check, replace)
     if check:
-        with _opened(card, boot, None, write=False) as opened:
-            emit(report := check_card(opened), json, lambda: _human(report))
-        return
+        return _read_back(card, boot, json)
     contents = _contents(host, wheelhouse, bundles or [], hostname, config, ssh_key, _wifi(wifi, country), development)
     if not any_target:
-        from device.link.card import check_removable
-
         check_removable(card)
     with _opened(card, boot, out, write=True) as opened:
-        look(opened, contents.house, any_target)
-        device, report = flash_card(opened, contents, replace=replace, say=note)
+        link.look(opened, contents.house, any_target)
+        device, report = link.flash(opened, contents, replace=replace, say=note)
     Inventory().add(device)
     report = {**report, "host": host}
-    emit(report, json, lambda: f"{_human(report)}\nnext: put it into the Pi; after some minutes `toolkit devices`")
+    hint = "next: put it into the Pi; after some minutes `toolkit devices`"
+    return emit(report, json, lambda: f"{_human(report)}\n{hint}")
+
+
+def _read_back(card: Path, boot: Path | None, json: bool) -> None:
+    from device.link.flash import check
+
+    with _opened(card, boot, None, write=False) as opened:
+        emit(report := check(opened), json, lambda: _human(report))
 
 
 @contextmanager

@@ -25,3 +25,6 @@ Faces = Annotated[
         "--faces", help="Aligned crops: Parquet, .rec, .tar or .bin, or a folder with one sub-folder a person."
     ),
 ]
+Plain = Annotated[
+    bool, typer.Option("--plain", help="Neither sign nor seal; only devices provisioned --development take that.")
+]

@@ -8,9 +8,13 @@ from typing import Annotated
 import typer
 
 from toolkit.commands.keys import open_keys
-from toolkit.commands.options import Bundle, Json
+from toolkit.commands.options import Bundle, Json, Plain
 from toolkit.errors import UsageError
 from toolkit.output import emit
+
+AllowOlder = Annotated[
+    bool, typer.Option("--allow-older", help="Sign an exception: it may replace the release that --after names.")
+]
 
 
 def pack(
@@ -24,12 +28,8 @@ def pack(
     after: Annotated[
         int, typer.Option(min=0, help="Number the release above this one, if another workstation deployed it.")
     ] = 0,
-    allow_older: Annotated[
-        bool, typer.Option("--allow-older", help="Sign an exception: it may replace the release that --after names.")
-    ] = False,
-    plain: Annotated[
-        bool, typer.Option("--plain", help="Neither sign nor seal; only devices provisioned --development take that.")
-    ] = False,
+    allow_older: AllowOlder = False,
+    plain: Plain = False,
     replace: Annotated[bool, typer.Option("--replace", help="Replace an existing file.")] = False,
     json: Json = False,
 ) -> None:
