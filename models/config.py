@@ -43,7 +43,8 @@ class TrainConfig:
     impostors: int = 18
     weight_decay: float = 0.01
     average: float = 0.999  # decay of the moving average of all weights, which is what is validated and shipped
-    person_targets: float = 0.0  # how far the templates that distillation compares move to their person's mean, 0..1
+    # How far the templates that distillation compares move to their person's mean, 0..1.
+    person_targets: Schedule = field(default=Schedule(((0.0, 0.0),)))
     template_noise: float = 0.03  # standard deviation added to each template coordinate, then back to unit length
 
     clusters: int = 256  # k of KCS
@@ -73,7 +74,8 @@ class TrainConfig:
             (self.batch < 8, "batch", self.batch, "at least 8"),
             (self.shared_epochs < 0, "shared_epochs", self.shared_epochs, "0 (with --start) or more"),
             (self.conv_rate < 0, "conv_rate", self.conv_rate, "0 (AdamW) or more"),
-            (not 0 <= self.person_targets <= 1, "person_targets", self.person_targets, "0 to 1"),
+            (not all(0 <= share <= 1 for _, share in self.person_targets.points), "person_targets",
+             [share for _, share in self.person_targets.points], "0 to 1"),
             (not 0 <= self.average < 1, "average", self.average, "0 ≤ average < 1"),
             (one_stage and self.personal_steps > 0, "personal_steps", self.personal_steps,
              f"0 with the {self.generator} generator, which has no second stage"),
@@ -91,7 +93,7 @@ class TrainConfig:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
-_SCHEDULES = ("hard_share", "distillation", "ranking", "cross_entropy", "norm_penalty")
+_SCHEDULES = ("person_targets", "hard_share", "distillation", "ranking", "cross_entropy", "norm_penalty")
 
 
 def read_toml(path: Path) -> dict[str, Any]:

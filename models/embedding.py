@@ -42,11 +42,15 @@ class EmbeddingTrainer(Trainer):
     def build(self) -> EmbeddingNetwork:  # type: ignore[override]
         return EmbeddingNetwork(self.config.verifier)
 
-    def _shared_step(self, rows: np.ndarray, bank: np.ndarray, noise: torch.Generator, weights: Weights) -> Terms:
+    def _shared_step(
+        self, enrolled: np.ndarray, faces: int, noise: torch.Generator, weights: Weights, target: float
+    ) -> Terms:
         """Every face of the batch against every other; a face against itself would teach nothing."""
+        rows = enrolled[:faces]
         embeddings = self.network(self._faces(rows, noise))  # [N, F]
         scores = cosine_to_score(embeddings @ embeddings.T, clip=False)
-        cosines = self.targets[rows] @ self.targets[rows].T
+        targets = torch.from_numpy(self.targets.of(rows, target))  # [N, D]
+        cosines = targets @ targets.T
         same = self.same_person(rows, rows)
         others = ~torch.eye(len(rows), dtype=torch.bool)
         pairs = (_without_diagonal(matrix, others) for matrix in (scores, cosines, same))  # [N, N - 1] each

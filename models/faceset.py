@@ -12,6 +12,8 @@ from models.facedata import decoded, face_blocks
 from models.facestream import face_files
 from toolkit.errors import InputError
 
+BLOCK = 65_536  # templates read at a time
+
 
 @dataclass(frozen=True)
 class FaceSet:
@@ -63,18 +65,27 @@ def lookalikes(templates: np.ndarray, held_out: np.ndarray, backbone: str) -> np
     return np.asarray((templates @ held_out.T).max(1) > LOOKALIKE_COSINE[backbone])
 
 
-def toward_person(faces: FaceSet, share: float) -> np.ndarray:
-    """Templates [N, D] moved by `share` of the way to the mean of all of that person's, back to unit length.
+class PersonTargets:
+    """Templates moved towards the mean of all of their person's.
 
-    One photo's template also tells its pose and its light; the mean of several tells mostly who it is. Faces of unknown
-    people keep their own. With a share of 0, the very array, which may be on disk; else a copy in memory.
+    One photo's template also tells its pose and its light; the mean of several tells mostly who it is.
     """
-    if not share:
-        return faces.templates
-    known = faces.identity >= 0
-    sums = np.zeros((faces.identity.max(initial=-1) + 1, faces.templates.shape[1]), np.float32)
-    np.add.at(sums, faces.identity[known], faces.templates[known])
-    means = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
-    moved = faces.templates.copy()
-    moved[known] += share * (means[faces.identity[known]] - moved[known])
-    return np.asarray(moved / np.linalg.norm(moved, axis=1, keepdims=True), np.float32)
+
+    def __init__(self, faces: FaceSet):
+        self._faces = faces
+        self._means = np.zeros((faces.identity.max(initial=-1) + 1, faces.templates.shape[1]), np.float32)
+        for start in range(0, len(faces), BLOCK):  # the templates may be on disk, and more than memory holds
+            identity = faces.identity[start : start + BLOCK]
+            known = identity >= 0
+            np.add.at(self._means, identity[known], faces.templates[start : start + BLOCK][known])
+        self._means /= np.maximum(np.linalg.norm(self._means, axis=1, keepdims=True), 1e-12)
+
+    def of(self, rows: np.ndarray, share: float) -> np.ndarray:
+        """Those of `rows` [N], moved by `share` of the way and back to unit length: [N, D].
+
+        Faces of unknown people keep their own.
+        """
+        moved = self._faces.templates[rows]
+        known = self._faces.identity[rows] >= 0
+        moved[known] += share * (self._means[self._faces.identity[rows[known]]] - moved[known])
+        return np.asarray(moved / np.linalg.norm(moved, axis=1, keepdims=True), np.float32)

@@ -27,7 +27,7 @@ from torch.utils.tensorboard import SummaryWriter
 from models.augment import augment
 from models.config import TrainConfig
 from models.distributed import CPU, Group, place
-from models.faceset import FaceSet, toward_person
+from models.faceset import FaceSet, PersonTargets
 from models.hypernetwork import HyperNetwork
 from models.losses import Terms, VerificationLoss, same_person
 from models.optimiser import Optimiser
@@ -77,7 +77,7 @@ class Trainer:
             self.network.trunk.compile()
         self.sampler = KcsSampler(train.templates, train.identity, config.clusters, config.seed)
         self.templates = torch.from_numpy(train.templates)
-        self.targets = torch.from_numpy(toward_person(train, config.person_targets))
+        self.targets = PersonTargets(train)
         self.identity = torch.from_numpy(train.identity)
         digest = hashlib.sha256(train.templates.data)
         digest.update(train.identity.data)
@@ -184,27 +184,34 @@ class Trainer:
         c = self.config
         hard = c.hard_share.at(progress)
         schedules = (c.distillation, c.ranking, c.cross_entropy, c.norm_penalty)
+        target = c.person_targets.at(progress)
         weights = cast(Weights, tuple(schedule.at(progress) for schedule in schedules))
         self.network.train()
         if stage == 0:
             rows = self.sampler.batch(c.batch, hard, rng)
-            return self._shared_step(rows, rng.integers(0, len(self.train), c.bank), noise, weights)
+            bank = rng.integers(0, len(self.train), c.bank)
+            return self._shared_step(np.concatenate([rows, bank]), c.batch, noise, weights, target)
         self.network.trunk.norms.eval()  # folded into θ, so its statistics stay as stage 1 left them
         enrol, queries = self.sampler.users(c.users, c.genuine, c.impostors, hard, rng)
-        return self._personal_step(enrol, queries, noise, weights)
+        return self._personal_step(enrol, queries, noise, weights, target)
 
-    def _shared_step(self, rows: np.ndarray, bank: np.ndarray, noise: torch.Generator, weights: Weights) -> Terms:
-        enrolled = np.concatenate([rows, bank])
+    def _shared_step(
+        self, enrolled: np.ndarray, faces: int, noise: torch.Generator, weights: Weights, target: float
+    ) -> Terms:
+        rows = enrolled[:faces]  # those whose pixels take part
         device = self.group.device
         noisy = self._noisy(self.templates[enrolled], noise)  # [U, D], the same in every process
         part = self.network.shared_scores(noisy, self._faces(self.group.part(rows), self.group.own(noise)))
         scores = self.group.gathered(part, 1)  # [U, N]
-        cosines = self.targets[enrolled] @ self.targets[rows].T
+        targets = torch.from_numpy(self.targets.of(enrolled, target))  # [U, D]
+        cosines = targets @ targets[:faces].T
         pairs = (scores, cosines.to(device), self.same_person(enrolled, rows).to(device))
         result: Terms = self.loss(*pairs, self.network.head.weight, weights, every_pair=True)
         return result
 
-    def _personal_step(self, enrol: np.ndarray, queries: np.ndarray, noise: torch.Generator, weights: Weights) -> Terms:
+    def _personal_step(
+        self, enrol: np.ndarray, queries: np.ndarray, noise: torch.Generator, weights: Weights, target: float
+    ) -> Terms:
         group, device = self.group, self.group.device
         own, shown = group.part(enrol), group.part(queries)
         x = self._faces(shown.ravel(), group.own(noise))
@@ -214,7 +221,8 @@ class Trainer:
         theta = group.gathered(theta, 0)
         same = torch.stack([self.same_person(enrol[i : i + 1], q)[0] for i, q in enumerate(queries)])
         personal = theta - theta.mean(0, keepdim=True).detach()
-        cosines = torch.einsum("ud,uqd->uq", self.targets[enrol], self.targets[queries])
+        asked = self.targets.of(queries.ravel(), target).reshape(*queries.shape, -1)
+        cosines = torch.from_numpy(np.einsum("ud,uqd->uq", self.targets.of(enrol, target), asked))
         pairs = (scores, cosines.to(device), same.to(device))
         result: Terms = self.loss(*pairs, personal, weights, every_pair=False)
         return result

@@ -11,7 +11,7 @@ from torch import nn
 
 from models.augment import augment
 from models.config import TrainConfig, read_config
-from models.faceset import FaceSet, toward_person
+from models.faceset import FaceSet, PersonTargets
 from models.losses import VerificationLoss, cosine_to_score, same_person
 from models.optimiser import Optimiser
 from models.sampling import KcsSampler, spherical_kmeans
@@ -157,13 +157,15 @@ def test_augmentation_changes_faces_within_range_and_repeatably() -> None:
 def test_targets_move_toward_the_person() -> None:
     templates = np.eye(4, dtype=np.float32)
     faces = FaceSet(np.zeros((4, 1, 1, 3), np.uint8), templates, np.array([0, 0, 1, -1]), ("",) * 4, ("a", "b"))
-    assert np.allclose(toward_person(faces, 0.0), templates)
-    half = toward_person(faces, 0.5)
+    targets, everybody = PersonTargets(faces), np.arange(4)
+    assert np.allclose(targets.of(everybody, 0.0), templates)
+    half = targets.of(everybody, 0.5)
     assert np.allclose(np.linalg.norm(half, axis=1), 1)
     assert half[0] @ half[1] > 0.5, "two photos of one person come closer"
     assert np.allclose(half[2:], templates[2:]), "a single photo is its person's mean; the unknown keep their own"
-    whole = toward_person(faces, 1.0)
+    whole = targets.of(np.array([1, 0]), 1.0)
     assert np.allclose(whole[0], whole[1])
+    assert np.allclose(templates, np.eye(4)), "the set itself stays as it is"
 
 
 def test_muon_turns_every_direction_of_a_convolution_alike() -> None:
