@@ -133,21 +133,27 @@ def _short(value: Any) -> str:
 
 
 def run_ablation(
-    variants: list[Variant], out: Path, train: Callable[[Variant, Path], tuple[Validation, int]], fresh: bool = False
+    variants: list[Variant],
+    out: Path,
+    train: Callable[[Variant, Path], tuple[Validation, int]],
+    fresh: bool = False,
+    beginning: str = "",
 ) -> list[dict[str, Any]]:
     """Train each variant in OUT/<name> unless its result is there already; `train` returns it and the faces shown.
 
-    Writes OUT/ablation.json and OUT/ablation.md after each variant; returns the lines of the table.
+    `beginning` tells apart what the variants start from. Writes OUT/ablation.json and OUT/ablation.md after each
+    variant; returns the lines of the table.
     """
     results = []
     for variant in variants:
         folder = out / variant.name
-        known = None if fresh else _known(folder / RESULT, variant.config.hash)
+        key = variant.config.hash + beginning
+        known = None if fresh else _known(folder / RESULT, key)
         if known is None:
             folder.mkdir(parents=True, exist_ok=True)
             validation, faces = train(variant, folder)
             known = _result(variant, validation, faces).to_dict()
-            _write(folder / RESULT, {"configuration_hash": variant.config.hash, "result": known})
+            _write(folder / RESULT, {"configuration_hash": key, "result": known})
         results.append(known)
         _write(out / "ablation.json", {"schema_version": SCHEMA_VERSION, "variants": results})
         write_atomically(out / "ablation.md", (table(results) + "\n").encode(), mode=0o644)

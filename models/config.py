@@ -16,7 +16,7 @@ from models.schedule import Schedule
 from models.spec import DEFAULT_SPEC, VerifierSpec, mobile_spec
 from toolkit.errors import ArtifactError, UsageError
 
-GENERATORS = ("head", "film", "full", "embedding")
+GENERATORS = ("head", "film", "low-rank", "full", "embedding")
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class TrainConfig:
 
     faces: tuple[str, ...]  # files of crops or folders of them (models/facestream.py), relative to the data folder
     held_out_share: float = 0.0  # of the people of sets without splits, who judge the run and are not trained on
-    generator: str = "head"  # "head", "film" or "full"; "embedding": none, a network that all people share
+    generator: str = "head"  # models/hypernetwork.py; "embedding": none, a network that all people share
     backbone: str = "sface"
     verifier: VerifierSpec = DEFAULT_SPEC  # in TOML a table of what differs from `models.spec.mobile_spec`
-    hidden: int = 96  # width of the film and full generators; full's weight file grows by 23 k numbers for each
+    hidden: int = 96  # width of all generators but head; full's weight file grows by 23 k numbers for each
     seed: int = 1
 
     batch: int = 128  # faces a step in the shared stage; every template meets every face
@@ -36,7 +36,7 @@ class TrainConfig:
     shared_epochs: float = 30.0  # stage 1: trunk and head together
     shared_rate: float = 4e-3
     conv_rate: float = 0.0  # of Muon, which then trains the trunk's dense convolutions; 0: AdamW for them too
-    personal_steps: int = 0  # stage 2: the film or full generator, each user with their own weights
+    personal_steps: int = 0  # stage 2: all generators but head, each user with their own weights
     personal_rate: float = 1e-3
     users: int = 12
     genuine: int = 6  # query photos a user and step, beside the enrolment photo

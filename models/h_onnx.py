@@ -11,7 +11,7 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from models.hypernetwork import HyperNetwork
+from models.hypernetwork import RANK, HyperNetwork
 
 OPSET = 17
 IR_VERSION = 8
@@ -76,6 +76,14 @@ def _personal_trunk(g: _Graph, network: HyperNetwork, base: str) -> str:
     one = g.constant("one", np.ones(1, np.float32))
     trunk = g.node("Mul", [base, g.node("Add", [gamma, one], "factor")], "scaled_base")
     trunk = g.node("Add", [trunk, beta], "modulated")
+    if network.generator == "low-rank":
+        left = g.linear(hidden, network.left, "left")  # [N, C * R]
+        for r, right in enumerate(network.right_of_weight()):
+            own = g.node(
+                "Gather", [left, g.constant(f"left_index_{r}", network.channel * RANK + r)], f"left_{r}", axis=1
+            )
+            delta = g.node("Mul", [own, g.constant(f"right_{r}", right[None])], f"delta_{r}")
+            trunk = g.node("Add", [trunk, delta], f"trunk_{r}")
     if network.generator == "full":
         delta = g.linear(hidden, network.delta, "delta")
         delta = g.node("Mul", [delta, g.constant("scale", network.scale)], "scaled_delta")

@@ -1,15 +1,17 @@
 """The hypernetwork h_gen: a person's template in, the flat weights θ of that person's verifier out.
 
 The paper's h is a frozen backbone with a trained generator that makes every weight of f. How its generator is built
-is not known here; the three below are this project's own, and all end in the same θ of the spec:
+is not known here; the four below are this project's own, and all end in the same θ of the spec:
 
-    head    only the last layer depends on the person; the trunk is shared
-    film    also a scale and a shift for every channel of every layer, folded into the weights
-    full    also an offset for every single weight
+    head      only the last layer depends on the person; the trunk is shared
+    film      also a scale and a shift for every channel of every layer, folded into the weights
+    low-rank  also, for every layer's matrix, a personal matrix of low rank times one that all people share
+    full      instead of that, an offset for every single weight
 
     θ = [ base · (1 + γ[channel]) + β[channel] · is_bias + δ ,  head(e) ]
 
-Letters: U users, D template dimensions, P parameters of f, T of them in the trunk, C channels of all layers together.
+Letters: U users, D template dimensions, P parameters of f, T of them in the trunk, C channels of all layers together,
+R rank.
 """
 
 from __future__ import annotations
@@ -25,8 +27,9 @@ from torch import Tensor, nn
 from models.spec import VerifierSpec
 from models.verifier import Trunk
 
-Generator = Literal["head", "film", "full"]
+Generator = Literal["head", "film", "low-rank", "full"]
 GENERATORS: tuple[str, ...] = get_args(Generator)
+RANK = 4  # of `low-rank`
 
 
 def channel_table(spec: VerifierSpec) -> tuple[np.ndarray, np.ndarray]:
@@ -43,8 +46,24 @@ def channel_table(spec: VerifierSpec) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(index).astype(np.int64), np.concatenate(is_bias).astype(np.float32)
 
 
+def column_table(spec: VerifierSpec) -> np.ndarray:
+    """For each trunk parameter: the index of its column over all layers' matrices [out, in * kernel * kernel]; [T].
+
+    Biases point at column 0.
+    """
+    columns, start = [], 0
+    for layer in spec.layers[:-1]:
+        if layer.kind == "add":
+            continue
+        per_channel = spec.slots[f"{layer.name}.weight"].size // layer.out_channels
+        columns += [np.tile(np.arange(start, start + per_channel), layer.out_channels)]
+        columns += [np.zeros(layer.out_channels, np.int64)]
+        start += per_channel
+    return np.concatenate(columns).astype(np.int64)
+
+
 def weight_scale(spec: VerifierSpec) -> np.ndarray:
-    """Typical size of each trunk parameter, 1/sqrt(fan-in) [T]: a full generator's outputs are counted in it."""
+    """Typical size of each trunk parameter, 1/sqrt(fan-in) [T]: what δ is counted in."""
     scales = []
     for slot in spec.slots.values():
         if not slot.name.startswith(spec.head.name + "."):
@@ -54,7 +73,7 @@ def weight_scale(spec: VerifierSpec) -> np.ndarray:
 
 
 class HyperNetwork(nn.Module):
-    """Trunk, head generator and, for `film` and `full`, the generators of the trunk's personal part."""
+    """Trunk, head generator and, for all but `head`, the generators of the trunk's personal part."""
 
     def __init__(self, spec: VerifierSpec, template_dim: int, generator: Generator = "head", hidden: int = 96):
         super().__init__()
@@ -68,11 +87,15 @@ class HyperNetwork(nn.Module):
         # an averaged index.
         self.channel, self.is_bias = torch.from_numpy(channel), torch.from_numpy(is_bias)
         self.scale = torch.from_numpy(weight_scale(spec))
+        self.column = torch.from_numpy(column_table(spec))
         if generator != "head":
             channels = int(channel.max()) + 1
             self.embed = nn.Linear(template_dim, hidden)
             self.gamma = _silent(nn.Linear(hidden, channels))
             self.beta = _silent(nn.Linear(hidden, channels))
+        if generator == "low-rank":
+            self.left = _silent(nn.Linear(hidden, channels * RANK))  # [C, R], each person's own
+            self.right = nn.Parameter(torch.randn(RANK, int(self.column.max()) + 1))
         if generator == "full":
             self.delta = _silent(nn.Linear(hidden, len(channel)))
 
@@ -84,9 +107,16 @@ class HyperNetwork(nn.Module):
             hidden = F.leaky_relu(self.embed(templates * self.template_dim**0.5), 0.25)  # [U, hidden]
             gamma, beta = self.gamma(hidden)[:, self.channel], self.beta(hidden)[:, self.channel]  # [U, T]
             trunk = trunk * (1 + gamma) + beta * self.is_bias
+            if self.generator == "low-rank":
+                left = self.left(hidden).unflatten(1, (-1, RANK))[:, self.channel]  # [U, T, R]
+                trunk = trunk + (left * self.right_of_weight().T).sum(2)
             if self.generator == "full":
                 trunk = trunk + self.delta(hidden) * self.scale
         return torch.cat([trunk.expand(len(templates), -1), self.head(templates)], dim=1)  # [U, P]
+
+    def right_of_weight(self) -> Tensor:
+        """What `low-rank` multiplies each person's factors with: [R, T], nothing for a bias."""
+        return self.right[:, self.column] * (self.scale * (1 - self.is_bias))
 
     def shared_scores(self, templates: Tensor, x: Tensor) -> Tensor:
         """Scores [U, N] of every face x [N, 3, H, W] under every template, for the `head` generator only.

@@ -25,7 +25,7 @@ def fill_ranges(network: HyperNetwork, x: Tensor) -> dict[str, float]:
     """Scale every channel of every leaky layer so that its largest value over faces x [N, 3, H, W] reaches the clip.
 
     Changes `network` in place; a channel that is clipped already stays as it is. Returns the median factor by layer.
-    A `film` or `full` generator adds offsets in the units of its trunk, so it is left alone.
+    All generators but `head` add offsets in the units of their trunk, so they are left alone.
     """
     if network.generator != "head":
         return {}

@@ -1,4 +1,4 @@
-"""The training loop: stage 1 teaches trunk and head together, stage 2 the film or full generator.
+"""The training loop: stage 1 teaches trunk and head together, stage 2 the other generators.
 
 Every random choice depends on (seed, stage, step), so a run that was interrupted and resumed equals one that was not.
 Checkpoints are replaced atomically; Ctrl-C finishes the step, saves and stops.
@@ -40,6 +40,7 @@ from toolkit.errors import UsageError
 
 SAVE_EVERY_S = 120.0
 CHECKPOINT_KEYS = ("config", "data", "stage", "step", "network", "average", "loss", "optimiser")
+VALIDATIONS = 10  # in a stage
 MAX_VALIDATION_USERS = 300  # enrolled to judge a run; every held-out face is shown to each of them
 Weights = tuple[float, float, float, float]
 ALONE = Group()
@@ -62,10 +63,15 @@ class Trainer:
         report: Report,
         compiled: bool = False,
         group: Group = ALONE,
+        validations: int = VALIDATIONS,
     ):
-        """`compiled` runs the shared trunk through torch.compile (needs a C++ compiler): a third faster."""
+        """`compiled` runs the shared trunk through torch.compile (needs a C++ compiler): a third faster.
+
+        `validations` are those on the way; `run` always ends with one.
+        """
         torch.manual_seed(config.seed)
         self.config, self.train, self.held_out, self.report, self.group = config, train, held_out, report, group
+        self.validations = validations
         group.check(batch=config.batch, users=config.users)
         self.network = self.build()
         self.network.trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # half as fast again as NCHW, on a CPU
@@ -157,7 +163,6 @@ class Trainer:
         if optimiser_state:
             optimiser.load_state_dict(optimiser_state)
         saved = time.monotonic()
-        validate_every = max(1, steps // 10)
         for step in range(first, steps):
             progress = step / steps
             terms = self._step(number, step, progress)
@@ -169,7 +174,7 @@ class Trainer:
             self.average.update_parameters(self.network)
             self._tell(name, step, steps, terms)
             done, stop = step + 1, self.group.any(self.stop)
-            if done % validate_every == 0:
+            if self.validations and done % max(1, steps // self.validations) == 0:
                 self._validate(name, done)
             if stop or done == steps or time.monotonic() - saved > SAVE_EVERY_S:
                 self._save(number, done, optimiser)

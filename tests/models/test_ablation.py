@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from models.ablation import Variant, read_ablation, run_ablation, table
+from models.hypernetwork import GENERATORS
 from models.spec import DEFAULT_SPEC
 from models.validate import Validation
 from toolkit.errors import UsageError
@@ -43,6 +44,15 @@ def test_the_committed_ablations_start_from_the_shipped_configuration(name: str,
     assert variants[default].config.verifier == DEFAULT_SPEC
     assert len({v.config.shared_epochs for v in variants}) == 1, "one budget for all"
     assert all(v.config.verifier.flops <= 5_000_000 for v in variants)
+
+
+def test_the_committed_generators_see_equally_many_faces() -> None:
+    variants = {v.config.generator: v.config for v in read_ablation(Path("configs/generators.toml"))}
+    assert tuple(variants) == GENERATORS
+    budget = variants["head"].shared_epochs * 74_655  # faces of the training set
+    for name in GENERATORS[1:]:
+        c = variants[name]
+        assert c.personal_steps * c.users * (c.genuine + c.impostors) == pytest.approx(budget, rel=0.01)
 
 
 def test_the_committed_search_draws_different_forms_within_the_budgets() -> None:

@@ -24,7 +24,7 @@ def network(generator: str) -> HyperNetwork:
     for norm in net.trunk.norms.values():
         norm.running_mean.normal_(0, 0.1)
         norm.running_var.uniform_(0.1, 0.5)
-    for name in ("gamma", "beta", "delta"):
+    for name in ("gamma", "beta", "left", "delta"):
         if hasattr(net, name):
             torch.nn.init.normal_(getattr(net, name).weight, 0, 0.02)
     return net
@@ -63,7 +63,7 @@ def test_generators_make_the_same_kind_of_theta(generator: str) -> None:
     assert share == 0 if generator == "head" else share > 0.99
 
 
-@pytest.mark.parametrize("generator", ["film", "full"])
+@pytest.mark.parametrize("generator", GENERATORS[1:])
 def test_a_new_generator_begins_as_the_head_generator(generator: str) -> None:
     torch.manual_seed(0)
     fresh = HyperNetwork(DEFAULT_SPEC, 16, generator, hidden=8).eval()  # type: ignore[arg-type]

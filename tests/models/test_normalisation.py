@@ -11,7 +11,7 @@ import torch
 from models.faceset import FaceSet
 from models.generator import Generator
 from models.h_onnx import write_generator
-from models.hypernetwork import HyperNetwork
+from models.hypernetwork import GENERATORS, HyperNetwork
 from models.normalisation import ImpostorMoments, impostor_moments, is_normalised, normalised
 from models.spec import DEFAULT_SPEC
 from models.verifier import to_input, verify_users
@@ -70,7 +70,7 @@ def test_strangers_score_alike_under_every_verifier(faces: FaceSet, tmp_path: Pa
     np.testing.assert_allclose(after.std(1, ddof=1)[inside], moments.to_deviation, rtol=1e-3)
 
 
-@pytest.mark.parametrize("generator", ["head", "film", "full"])
+@pytest.mark.parametrize("generator", GENERATORS)
 def test_only_the_last_layer_changes_and_only_once(generator: str, faces: FaceSet, tmp_path: Path) -> None:
     plain, users = write_generator(settled(generator, faces)), templates(3).numpy()
     moments = impostor_moments(plain, DEFAULT_SPEC, faces, count=32)

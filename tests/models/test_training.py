@@ -16,6 +16,7 @@ from export.onnx_writer import write_onnx
 from models.config import TrainConfig, read_config
 from models.embedding import EmbeddingTrainer
 from models.faceset import FaceSet
+from models.hypernetwork import GENERATORS
 from models.spec import DEFAULT_SPEC, MAX_FLOPS, MAX_PARAMS, mobile_spec
 from models.training import Interrupted, Trainer
 from models.validate import fit_score_range, held_out_scores
@@ -59,7 +60,7 @@ def trainer(folder: Path, **changes: object) -> Trainer:
     return Trainer(config(**changes), world(96, 2, 1), world(8, 4, 2), folder, lambda *_: None)
 
 
-@pytest.mark.parametrize("generator", ["head", "film", "full"])
+@pytest.mark.parametrize("generator", GENERATORS)
 def test_training_learns(generator: str, tmp_path: Path) -> None:
     steps = 0 if generator == "head" else 6
     run = trainer(tmp_path, generator=generator, personal_steps=steps, shared_epochs=24.0)

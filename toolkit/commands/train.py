@@ -61,7 +61,7 @@ def train(
         raise UsageError("--ablate is for one process", do="start it without torchrun")
     try:
         if ablate is not None:
-            _ablate(ablate, data, out, fresh, compile_, threads, json)
+            _ablate(ablate, data, out, start, fresh, compile_, threads, json)
         elif config is not None:
             _train(config, data, out, start, fresh, compile_, threads, json)
     except interrupted:
@@ -102,8 +102,11 @@ def _prepared(
     return trainer
 
 
-def _ablate(file: Path, data: Path, out: Path, fresh: bool, compile_: bool, threads: int, json: bool) -> None:
+def _ablate(
+    file: Path, data: Path, out: Path, start: Path | None, fresh: bool, compile_: bool, threads: int, json: bool
+) -> None:
     from models.ablation import read_ablation, run_ablation, table
+    from models.files import sha256_of
 
     variants = read_ablation(file)
     loaded: dict[tuple[int, str], tuple[FaceSet, FaceSet]] = {}  # the last variant's faces: most share them
@@ -116,10 +119,16 @@ def _ablate(file: Path, data: Path, out: Path, fresh: bool, compile_: bool, thre
             loaded[key] = _load(settings, _paths(settings, data), threads)
         faces, held_out = loaded[key]
         note(f"variant {variant.name}: {settings.verifier.params} parameters, run folder {folder}")
-        validation = _trainer(settings, faces, held_out, folder, compile_).run(resume=not fresh)
-        return validation, round(settings.shared_epochs * len(faces))
+        trainer = _trainer(settings, faces, held_out, folder, compile_, validations=0)
+        if start is not None:
+            trainer.start_from(start)
+        shown = settings.personal_steps * settings.users * (settings.genuine + settings.impostors)
+        return trainer.run(resume=not fresh), round(settings.shared_epochs * len(faces)) + shown
 
-    results = run_ablation(variants, out, train_one, fresh)
+    if start is None and not all(variant.config.shared_epochs for variant in variants):
+        raise UsageError("shared_epochs is 0, so there is nothing to start from", do="pass --start CHECKPOINT")
+    beginning = sha256_of(start) if start and start.is_file() else ""
+    results = run_ablation(variants, out, train_one, fresh, beginning)
     emit({"variants": results}, json, lambda: table(results))
 
 
@@ -160,16 +169,23 @@ def _load(settings: TrainConfig, paths: list[Path], threads: int) -> tuple[FaceS
 
 
 def _trainer(
-    settings: TrainConfig, faces: FaceSet, held_out: FaceSet, out: Path, compiled: bool, group: Group | None = None
+    settings: TrainConfig,
+    faces: FaceSet,
+    held_out: FaceSet,
+    out: Path,
+    compiled: bool,
+    group: Group | None = None,
+    validations: int | None = None,
 ) -> Trainer:
     from models.embedding import EmbeddingTrainer
-    from models.training import ALONE, Trainer
+    from models.training import ALONE, VALIDATIONS, Trainer
 
     group = group or ALONE
     if settings.generator == "embedding" and group.size > 1:
         raise UsageError("an embedding network is trained by one process", got=group.size)
     kind = EmbeddingTrainer if settings.generator == "embedding" else Trainer
-    return kind(settings, faces, held_out, out, StepLine(), compiled, group)
+    number = VALIDATIONS if validations is None else validations
+    return kind(settings, faces, held_out, out, StepLine(), compiled, group, number)
 
 
 def _about(trainer: Trainer, config: str, validation: dict[str, Any]) -> dict[str, Any]:
