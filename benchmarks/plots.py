@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: DET curve and score histogram."""
+"""Pictures of an evaluation: DET curve, score histogram, peers, ablations."""
 
 from __future__ import annotations
 
@@ -80,6 +80,25 @@ def plot_peers(rows: list[dict[str, Any]], path: Path) -> None:
     axes.set(xscale="log", yscale="log", xlabel="ms a face, p50", ylabel="1 - accuracy", title=title)
     axes.grid(True, which="both", alpha=0.3)
     axes.margins(0.15)
+    _save(plt, figure, path)
+
+
+def plot_ablation(rows: list[dict[str, Any]], title: str, path: Path) -> None:
+    """What each variant of `models.ablation` reached, the first one's rates as lines to compare with."""
+    plt = _matplotlib()
+    measures = (("EER", "eer"), ("TMR at FMR 1e-2", "tmr_1e2"), ("TMR at FMR 1e-3", "tmr_1e3"))
+    size = (9.6, 1.4 + 0.24 * len(rows))
+    figure, panels = plt.subplots(1, len(measures), sharey=True, figsize=size, dpi=120)
+    places = np.arange(len(rows))
+    for axes, (label, key) in zip(panels, measures, strict=True):
+        values = [float(row["validation"][key]) for row in rows]
+        axes.axvline(values[0], color="tab:green", alpha=0.5)
+        axes.scatter(values, places, s=28, color=["tab:green", *["tab:blue"] * (len(rows) - 1)])
+        axes.set(xlabel=label)
+        axes.grid(True, axis="both", alpha=0.3)
+    panels[0].set_yticks(places, [row["name"] for row in rows], fontsize=8)
+    panels[0].invert_yaxis()
+    figure.suptitle(title, fontsize=10)
     _save(plt, figure, path)
 
 

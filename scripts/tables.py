@@ -274,7 +274,7 @@ TABLES = {
         groups, latency, peak, thresholds, weights, refinement,
     )
 }  # fmt: skip
-TABLES |= {name: compared(name) for name in ("ablations", "forms", "search")}
+TABLES |= {name: compared(name) for name in ("ablations", "generators", "forms", "search")}
 
 
 class NotMeasuredError(Exception):

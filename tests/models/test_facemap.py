@@ -261,9 +261,28 @@ def test_train_from_recordio_and_shards(toolkit: Callable[..., Any], tmp_path: P
     again = toolkit("train", "--config", "c.toml", "--data", tmp_path, "--out", "run", "--json", **environment)
     assert again.code == 0, again.err
     assert "written once" not in again.err
+    compare_generators(toolkit, tmp_path, environment)
     (tmp_path / "c.toml").write_text('faces = ["sets"]\n')
     lost = toolkit("train", "--config", "c.toml", "--data", tmp_path, "--out", "no", **environment)
     assert (lost.code, "set held_out_share" in lost.err) == (4, True), lost.err
+
+
+def compare_generators(toolkit: Callable[..., Any], folder: Path, environment: dict[str, str]) -> None:
+    """An ablation that begins with the network in folder/run."""
+    (folder / "a.toml").write_text(
+        'base = "c.toml"\n[[variant]]\nname = "head"\n[[variant]]\nname = "film"\ngenerator = "film"\n'
+        "shared_epochs = 0\npersonal_steps = 2\nusers = 4\ngenuine = 2\nimpostors = 4\n"
+    )
+    words = ("train", "--ablate", "a.toml", "--data", folder, "--out", "ablation")
+    refused = toolkit(*words, **environment)
+    assert (refused.code, "pass --start" in refused.err) == (2, True), refused.err
+    done = toolkit(*words, "--start", "run/checkpoint.pt", "--json", **environment)
+    assert done.code == 0, done.err
+    assert [(v["name"], v["faces"]) for v in done.json["variants"]][1] == ("film", 2 * 4 * 6)
+    assert (folder / "ablation" / "ablation.png").read_bytes().startswith(b"\x89PNG")
+    again = toolkit(*words, "--start", "run/checkpoint.pt", "--json", **environment)
+    assert again.json == done.json
+    assert "variant head" not in again.err, "nothing is trained twice"
 
 
 def test_errors_are_of_our_own_tree(tmp_path: Path) -> None:

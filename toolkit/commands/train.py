@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -51,8 +52,8 @@ def train(
     """Train the hypernetwork. Ctrl-C stops after the step and saves; the same command goes on from there.
 
     Writes OUT/h.onnx and OUT/h.json, which `toolkit enroll --generator` takes. With generator = "embedding",
-    OUT/embedding.onnx, which `toolkit eval peers --embedding` takes. With --ablate, OUT/ablation.json and a folder for
-    each variant. Under torchrun, its processes share every batch. Needs 'hyperverify[train]'.
+    OUT/embedding.onnx, which `toolkit eval peers --embedding` takes. With --ablate, OUT/ablation.json, a table, a
+    picture and a folder for each variant. Under torchrun, its processes share every batch. Needs 'hyperverify[train]'.
     """
     if (config is None) == (ablate is None):
         raise UsageError("train needs one of --config and --ablate", got="both" if config else "neither")
@@ -105,6 +106,7 @@ def _prepared(
 def _ablate(
     file: Path, data: Path, out: Path, start: Path | None, fresh: bool, compile_: bool, threads: int, json: bool
 ) -> None:
+    from benchmarks.plots import plot_ablation
     from models.ablation import read_ablation, run_ablation, table
     from models.files import sha256_of
 
@@ -129,6 +131,10 @@ def _ablate(
         raise UsageError("shared_epochs is 0, so there is nothing to start from", do="pass --start CHECKPOINT")
     beginning = sha256_of(start) if start and start.is_file() else ""
     results = run_ablation(variants, out, train_one, fresh, beginning)
+    if find_spec("matplotlib") is None:
+        note(f"no {out / 'ablation.png'}: plots need `pip install 'hyperverify[eval]'`")
+    else:
+        plot_ablation(results, f"{file.stem}, held-out people", out / "ablation.png")
     emit({"variants": results}, json, lambda: table(results))
 
 
