@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from models.generator import Generator, fuse_templates
+from models.generator import Generator, fuse_photos, fuse_templates
 
 if TYPE_CHECKING:
     from models.faceset import FaceSet
@@ -29,13 +29,18 @@ class Enrol(Protocol):
 
 @dataclass(frozen=True)
 class Generated:
-    """θ straight from the hypernetwork, of the photos' mean template; the pixels are not looked at."""
+    """θ straight from the hypernetwork, of the photos' template: fused as `toolkit enroll` does, or their mean."""
 
     h: Generator
-    method: str = "generated"
+    weighted: bool = True
+
+    @property
+    def method(self) -> str:
+        return "generated" if self.weighted else "generated, plain mean"
 
     def __call__(self, pixels: np.ndarray, templates: np.ndarray) -> np.ndarray:
-        theta: np.ndarray = self.h.weights(fuse_templates(templates)[None])[0]
+        fused = fuse_photos(pixels, templates) if self.weighted else fuse_templates(templates)
+        theta: np.ndarray = self.h.weights(fused[None])[0]
         return theta
 
 

@@ -135,7 +135,7 @@ def score_templates(source: TemplateSet, faces: FaceSet, enrol: Enrol, scorer: F
     for enrolled, shown in track(sorted(wanted.items()), f"{scorer.precision} verifiers", len(wanted)):
         own = rows[enrolled]
         mean = unit(by_medium(faces.templates[own], source.medium[own])[None])
-        theta = enrol(faces.pixels[own], mean)
+        theta = enrol(faces.pixels[own[:1]], mean)
         photos = [rows[other] for other, _, _ in shown]
         scores = scorer.scores(theta, faces.pixels[np.concatenate(photos)])
         parts = np.split(scores, np.cumsum([len(part) for part in photos])[:-1])

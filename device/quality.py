@@ -25,6 +25,7 @@ ADVICE = {
 # How sharpness falls with the size of the crop it is measured on: a crop of 64 px must reach four times as much as one
 # of 112, measured on photographs of held-out people.
 DETAIL = 2.5
+INNER = (28, 32, 84, 104)  # left, top, right, bottom in pixels of 112: eyes to mouth, without hair and background
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def assess(crop: np.ndarray, face: Face, limits: QualityLimits) -> Quality:
     import cv2
 
     luma = np.asarray(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY))
-    inner = _part(luma, 28, 32, 84, 104)  # eyes to mouth, without hair and background
+    inner = _part(luma, *INNER)
     brightness, sharpness = float(inner.mean()), _sharpness(inner)
     yaw, pitch = pose(face.landmarks)
     checks = (
@@ -104,6 +105,13 @@ def _covered(crop: np.ndarray, luma: np.ndarray) -> bool:
     colours = [cv2.cvtColor(_part(crop, *where), cv2.COLOR_RGB2YCrCb).reshape(-1, 3) for where in (mouth, nose)]
     of_mouth, of_nose = (np.median(colour, axis=0) for colour in colours)
     return spread < 6 or float(np.hypot(*(of_mouth - of_nose)[1:])) > 20
+
+
+def sharpness_of(crop: np.ndarray) -> float:
+    """That of an aligned crop of any size, uint8 RGB [S, S, 3]; comparable between crops of one size."""
+    import cv2
+
+    return _sharpness(_part(np.asarray(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)), *INNER))
 
 
 def _sharpness(luma: np.ndarray) -> float:

@@ -13,7 +13,7 @@ from device.detector import PHOTO_SIDES_PX, FaceDetector
 from device.image import IMAGE_SUFFIXES, read_image
 from device.quality import ADVICE, QualityLimits, assess, choose_face
 from models.backbone import Backbone
-from models.generator import fuse_templates
+from models.generator import fuse_photos
 from toolkit.errors import FaceError, InputError, UsageError
 
 # The cosine, by backbone, from which two photos count as one person; chosen on the pairs of held-out people. Only the
@@ -45,9 +45,14 @@ class Enrolment:
 
     def used(self) -> tuple[np.ndarray, np.ndarray]:
         """Crops uint8 RGB [K, 112, 112, 3] and templates [K, D] of the photos that were used."""
-        used = [photo for photo in self.photos if not photo.reason]
-        crops = [photo.crop for photo in used if photo.crop is not None]
-        return np.stack(crops), np.stack([photo.template for photo in used if photo.template is not None])
+        return used_photos(self.photos)
+
+
+def used_photos(photos: Iterable[PhotoReport]) -> tuple[np.ndarray, np.ndarray]:
+    """Crops uint8 RGB [K, 112, 112, 3] and templates [K, D] of the photos that were used, at least one."""
+    used = [photo for photo in photos if not photo.reason]
+    crops = [photo.crop for photo in used if photo.crop is not None]
+    return np.stack(crops), np.stack([photo.template for photo in used if photo.template is not None])
 
 
 def find_photos(arguments: list[str]) -> list[Path]:
@@ -88,11 +93,10 @@ class Enroller:
         """Raises FaceError when no photo can be used or no majority shows one person."""
         cosine = SAME_PERSON_COSINE[self._backbone.name]
         reports = reject_strangers([self._report(file) for file in files], cosine)
-        templates = [photo.template for photo in reports if photo.template is not None and not photo.reason]
-        if not templates:
+        if all(photo.reason for photo in reports):
             reasons = "; ".join(f"{Path(p.file).name}: {p.message}" for p in reports[:5])
             raise FaceError("no_usable_photo", f"none of {len(reports)} photos can be used", got=reasons)
-        return Enrolment(fuse_templates(np.stack(templates)), tuple(reports))
+        return Enrolment(fuse_photos(*used_photos(reports)), tuple(reports))
 
     def _report(self, file: Path) -> PhotoReport:
         try:

@@ -19,6 +19,7 @@ from toolkit.errors import ArtifactError, MissingError, UsageError
 
 SHIPPED = Path(__file__).parent / "weights" / "h.onnx"
 SCHEMA_VERSION = 1
+SHARPNESS_PX = 64  # what photos' sharpness is compared at: a verifier sees no finer detail
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,19 @@ class Generator:
         return theta
 
 
-def fuse_templates(templates: np.ndarray) -> np.ndarray:
-    """One unit template [D] from those of several photos [N, D]: their mean, back to unit length."""
-    mean = templates.mean(0)
+def fuse_photos(crops: np.ndarray, templates: np.ndarray) -> np.ndarray:
+    """One unit template [D] from several photos: aligned crops of any one size [N, S, S, 3], and templates [N, D].
+
+    A sharp photo counts for more, by the square root of its sharpness.
+    """
+    from device.alignment import shrink
+    from device.quality import sharpness_of
+
+    side = min(SHARPNESS_PX, crops.shape[1])
+    return fuse_templates(templates, np.sqrt([max(sharpness_of(shrink(crop, side)), 1e-6) for crop in crops]))
+
+
+def fuse_templates(templates: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """One unit template [D] from several [N, D]: their mean, weighted [N] if need be, back to unit length."""
+    mean = np.average(templates, 0, weights)
     return np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-12), np.float32)

@@ -32,7 +32,7 @@ from export.integer import channel_factors
 from export.quantize import quantise
 from models.augment import augment
 from models.bank import Bank
-from models.generator import Generator, OperatingPoint, fuse_templates
+from models.generator import Generator, OperatingPoint, fuse_photos, fuse_templates
 from models.losses import cosine_to_score
 from models.spec import VerifierSpec
 from models.strangers import Strangers, choose_strangers
@@ -111,7 +111,7 @@ def refine(
     pixels uint8 [K, H, W, 3], templates float32 [K, D] of the enrolment photos. With a single photo, none is left to
     judge by: the scores are moved, and nothing is trained. Raises InputError when the bank is too small.
     """
-    template = fuse_templates(templates)
+    template = fuse_photos(pixels, templates)
     points = h.info.points_for(len(pixels))[1]
     strangers = choose_strangers(bank, template, h.info.backbone, config.seed)
     theta, done, kept = h.weights(template[None])[0], 0, False

@@ -29,6 +29,7 @@ RUNS = {
     **{f"pairs-{p}": [*PAIRS, "--precision", p] for p in PRECISIONS},
     "pairs-mirrored": [*PAIRS, "--precision", "int8", "--mirror"],
     **{f"household-{p}": ["household", *HELD_OUT, "--enrol", "1,3,5", "--precision", p] for p in PRECISIONS},
+    "household-plain-int8": ["household", *HELD_OUT, "--enrol", "3,5", "--plain-mean", "--precision", "int8"],
     **{f"kin-{p}": ["kin", *HELD_OUT, "--enrol", "1,3", "--precision", p] for p in PRECISIONS},
     "flips": ["flips", "--faces", "{data}/lfw/view1.parquet", "--pairs", "{data}/lfw/pairsDevTest.txt"],
     "peers-int8": ["peers", *PAIRS[1:], "--precision", "int8"],

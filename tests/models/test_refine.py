@@ -20,7 +20,7 @@ from benchmarks.household import household_trials
 from benchmarks.scoring import FileScorer
 from models.bank import Bank, BankFaces, open_bank, write_bank
 from models.faceset import FaceSet
-from models.generator import Generator, OperatingPoint, fuse_templates
+from models.generator import Generator, OperatingPoint, fuse_photos, fuse_templates
 from models.refine import (
     MIN_ERRORS,
     RefineConfig,
@@ -174,7 +174,7 @@ def test_training_is_kept_only_if_the_faces_kept_apart_gain(
     better: bool, h: Generator, bank: Bank, person: tuple[np.ndarray, np.ndarray]
 ) -> None:
     """The judge sees the photo that was not trained on, and its verdict alone decides."""
-    start = h.weights(fuse_templates(person[1])[None])[0]
+    start = h.weights(fuse_photos(*person)[None])[0]
 
     def score(theta: np.ndarray, pixels: np.ndarray) -> np.ndarray:
         if len(pixels) > 100:  # strangers
@@ -194,7 +194,7 @@ def test_training_moves_scores_towards_its_targets(
     from models.refine import train, training_faces
     from models.strangers import choose_strangers
 
-    template = fuse_templates(person[1])
+    template = fuse_photos(*person)
     strangers = choose_strangers(bank, template, h.info.backbone, 1)
     config = replace(QUICK, steps=40, layers=2)
     faces = training_faces(person[0], person[1] @ template, bank, strangers, config)

@@ -101,6 +101,7 @@ def household(
     backbone: BackboneFile = None,
     refine: BankFile = None,
     refine_seconds: RefineSeconds = 0.0,
+    plain_mean: Annotated[bool, typer.Option(help="Fuse enrolment photos without regard to sharpness.")] = False,
     mirror: Mirror = False,
     plot: Plot = None,
     threads: Threads = 2,
@@ -113,11 +114,15 @@ def household(
     likelihood ratio (fitted on other people) and by mean, as `toolkit run` does.
     """
     numbers = counts(enrol)
+    if plain_mean and refine:
+        raise UsageError("--refine fuses photos as `toolkit enroll` does", got="--plain-mean", do="leave one out")
     h, way, scorer = prepare(generator, precision, runtime, plot, mirror)
     refiner = load_refiner(h, refine, refine_seconds)
-    from benchmarks.enrolling import Refined
+    from benchmarks.enrolling import Generated, Refined
     from benchmarks.household import evaluate_household
 
+    if plain_mean:
+        way = Generated(h, weighted=False)
     if refiner:
         way = Refined(refiner)
     loaded = load(h, faces, split, backbone, threads)
