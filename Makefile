@@ -106,4 +106,4 @@ format: $(VENV)/.development
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .venv-device .venv-pythons demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-device .venv-pythons .venv-tensorflow demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
