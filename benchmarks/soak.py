@@ -46,7 +46,7 @@ class Replay(Source):
 
     def __init__(self, video: Path, hours: float, seconds: float):
         self._video, self._hours, self._seconds, self._stopped = str(video), hours, seconds, False
-        self.frame_count = 0
+        self.frame_count, self.size_px = 0, (0, 0)
         self.samples: list[tuple[float, int, int]] = []  # video time in seconds, resident bytes, open files
 
     def frames(self) -> Iterator[Frame | Outage]:
@@ -59,6 +59,7 @@ class Replay(Source):
                     assert isinstance(frame, Frame)
                     time_s = offset_s + frame.time_s
                     self.frame_count += 1
+                    self.size_px = (frame.rgb.shape[1], frame.rgb.shape[0])
                     yield replace(frame, time_s=time_s)
                     if time_s - sampled_s >= 60:
                         sampled_s = time_s
@@ -116,7 +117,9 @@ def replay(bundle: Path, video: Path, hours: float, seconds: float) -> dict[str,
     times_h, resident, files = (np.array(column, float) for column in zip(*source.samples, strict=True))
     settled = slice(len(times_h) // 4, None)  # caches and arenas fill in the first quarter
     return {
+        "hours_asked": hours,
         "video_hours": float(times_h[-1]) / 3600,
+        "size_px": source.size_px,
         "frames": source.frame_count,
         "wall_s": time.monotonic() - began,
         "decisions": runner.decisions,

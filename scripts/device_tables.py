@@ -81,12 +81,11 @@ def soak(results: dict[str, Any]) -> str:
     r, faults = results["soak"]["replay"], results["soak"]["camera_faults"]
     memory, rise, files = r["resident_mb"], r["resident_slope"], r["open_files"]
     rows = [
-        ["video replayed", "8 hours", f"{r['video_hours']:.1f} hours, {r['frames']:,} frames in {r['wall_s'] / 60:.0f} "
-         f"minutes, {r['decisions']:,} decisions, {r['reloads']} reloads"],
+        ["video replayed", "8 hours",
+         f"{_length(r)}, {r['frames']:,} frames, {r['decisions']:,} decisions, {r['reloads']} reloads"],
         ["resident memory, most, with preview, metrics and reloads", "≤ 120 MB",
          f"{memory['most']:.0f} MB; it begins at {memory['first']:.0f}"],
-        ["growth of memory, MB an hour of video", "none",
-         f"{rise['mb_per_hour']:+.2f} [{rise['low']:+.2f}, {rise['high']:+.2f}]"],
+        ["growth of memory, MB an hour of video", "none", _growth(rise)],
         ["open files", "constant", f"{files['first']} at first, {files['last']} at last, {files['most']} at most"],
         ["longest silence towards the watchdog", f"< {r['watchdog']['limit_s']:.0f} s",
          f"{r['watchdog']['longest_silence_s']:.0f} s; a third of the limit is the plan"],
@@ -95,4 +94,34 @@ def soak(results: dict[str, Any]) -> str:
          f"{faults['threads_left']} threads and {faults['files_left']} files left"],
     ]  # fmt: skip
     packages = ", ".join(f"{name} {version}" for name, version in results["soak"]["device"]["packages"].items())
-    return f"{table(['', 'target', 'measured'], rows)}\n\nAn environment with {packages}."
+    shown = f"{table(['', 'target', 'measured'], rows)}\n\n{_pace(r)}\nAn environment with {packages}."
+    if r["video_hours"] < 7.95:  # the last sample is up to a minute before the end
+        shown += "\n\n**Eight hours in one run have not been shown yet.**"
+    if other := results.get("soak-5fps"):
+        o = other["replay"]
+        shown += (
+            f"\n\nAnother run, [results/soak-5fps.json](results/soak-5fps.json): {_length(o)}, {o['frames']:,} frames, "
+            f"{o['resident_mb']['most']:.0f} MB at most,\n{_growth(o['resident_slope'])} MB an hour."
+        )
+    return shown
+
+
+def _length(replay: dict[str, Any]) -> str:
+    return f"{replay['video_hours']:.1f} hours in {replay['wall_s'] / 60:.0f} minutes"
+
+
+def _growth(rise: dict[str, float | None]) -> str:
+    if rise["mb_per_hour"] is None:
+        return "too short to tell"
+    return f"{rise['mb_per_hour']:+.2f} [{rise['low']:+.2f}, {rise['high']:+.2f}]"
+
+
+def _pace(replay: dict[str, Any]) -> str:
+    """What was replayed, how fast, and whether the clock ended it before its hours were over."""
+    seconds = replay["video_hours"] * 3600
+    size = " of {}×{} pixels".format(*replay["size_px"]) if "size_px" in replay else ""
+    ended = replay.get("hours_asked", 8) - replay["video_hours"] > 0.05
+    return (
+        f"Video at {replay['frames'] / seconds:.0f} fps{size}, replayed {seconds / replay['wall_s']:.0f} times "
+        f" as fast as it was{'; the clock ended the run before its hours were over' if ended else ''}."
+    )

@@ -38,6 +38,21 @@ def test_results_page_is_that_of_the_result_files() -> None:
     assert done.stdout == (ROOT / "docs" / "results.md").read_text(), "run `make results`"
 
 
+def test_a_long_day_cut_short_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    from device_tables import soak
+
+    day = json.loads((ROOT / "docs" / "results" / "soak.json").read_text())
+    replay = day["replay"] | {"hours_asked": 8, "size_px": [320, 240], "frames": 144_000, "wall_s": 1440.0}
+    short, whole = (soak({"soak": day | {"replay": replay | {"video_hours": hours}}}) for hours in (4.0, 7.99))
+    assert "4.0 hours in 24 minutes" in short
+    assert "have not been shown" in short
+    assert "the clock ended the run" in short
+    assert "Video at 5 fps of 320×240 pixels, replayed 20 times" in whole
+    assert "not been shown" not in whole
+    assert "clock" not in whole
+
+
 def test_every_kind_of_result_is_described() -> None:
     page = (ROOT / "docs" / "results" / "README.md").read_text()
     for kind in SECTIONS:

@@ -227,6 +227,8 @@ def test_seconds_of_a_long_day(bundle: Path, people: dict[str, scenes.Portrait],
     found = json.loads((tmp_path / "soak.json").read_text())
     day = found["replay"]
     assert day["accepted"] >= 1
+    assert day["size_px"] == [scenes.WIDTH_PX, scenes.HEIGHT_PX]
+    assert day["video_hours"] < day["hours_asked"] == 8
     assert day["open_files"]["most"] <= day["open_files"]["first"] + 2, "but for a reload's own, for a moment"
     assert day["watchdog"]["longest_silence_s"] < day["watchdog"]["limit_s"]
     assert found["camera_faults"]["told"] >= found["camera_faults"]["injected"] == 10
