@@ -1,7 +1,9 @@
-"""Thresholds for the named operating points, from held-out people, written beside the generator.
+"""What held-out people tell of scores, written beside the generator: thresholds on photos, and the spread of visits.
 
-`python -m benchmarks.calibration models/weights/h.onnx --faces DATA/faces` sets them again, for a generator that was
-written before strangers' scores were made alike (models/normalisation.py) after doing that.
+`toolkit train` ends with the thresholds. `python -m benchmarks.calibration models/weights/h.onnx --faces DATA/faces`
+sets them again, for a generator that was written before strangers' scores were made alike (models/normalisation.py)
+after doing that, and then lets everybody come on video (benchmarks/visits.py): what `toolkit run` weighs frames by.
+`--visits` does the latter alone, in about two minutes.
 """
 
 from __future__ import annotations
@@ -12,9 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.enrolling import Generated
 from benchmarks.household import can_enrol, household_trials, operating_points
 from benchmarks.scoring import FileScorer
+from benchmarks.visits import LEVEL_FRAMES, describe, record
 from models.backbone import load_backbone
 from models.faceset import FaceSet, load_faces
 from models.facestream import face_files
@@ -45,25 +50,45 @@ def calibrate(
     return info.to_dict()
 
 
+def calibrate_visits(path: Path, held_out: FaceSet, crops: np.ndarray) -> dict[str, Any]:
+    """Write how scores of visits on video are spread into the .json beside the generator. Returns its content.
+
+    `crops`: the held-out faces at 112 pixels, uint8 RGB [N, 112, 112, 3].
+    """
+    h = Generator(path)
+    visits = record(held_out, crops, Generated(h), FileScorer(h.info.spec, "int8", "litert"), LEVEL_FRAMES)
+    info = replace(h.info, visits=describe(visits, np.unique(visits.visitor)))
+    _write(path, info)
+    return info.to_dict()
+
+
 def _write(path: Path, info: GeneratorInfo) -> None:
     text = json.dumps(info.to_dict(), indent=2, sort_keys=True) + "\n"
     write_atomically(path.with_suffix(".json"), text.encode(), mode=0o644)
 
 
 def main() -> None:
-    from models.normalisation import impostor_moments, is_normalised, normalised
-
     parser = argparse.ArgumentParser(description="Set a generator's operating points again.")
     parser.add_argument("h", type=Path, help="the generator, h.onnx beside its h.json")
     parser.add_argument("--faces", type=Path, action="append", required=True, help="the faces it was trained on")
+    parser.add_argument("--visits", action="store_true", help="leave generator and thresholds as they are")
     options = parser.parse_args()
     info, paths = Generator(options.h).info, face_files(options.faces)
-    if not is_normalised(plain := options.h.read_bytes()):
+    backbone = load_backbone(info.backbone, threads=2)
+    held_out, crops = (load_faces(paths, "val", side_px, backbone) for side_px in (info.spec.input_px, 112))
+    if not options.visits:
+        _set_thresholds(options.h, info, paths, held_out)
+    told = calibrate_visits(options.h, held_out, crops.pixels)
+    print(json.dumps({name: told[name] for name in ("operating_points", "visits")}, indent=2))
+
+
+def _set_thresholds(path: Path, info: GeneratorInfo, paths: list[Path], held_out: FaceSet) -> None:
+    from models.normalisation import impostor_moments, is_normalised, normalised
+
+    if not is_normalised(plain := path.read_bytes()):
         faces = load_faces(paths, "train", info.spec.input_px, load_backbone(info.backbone, threads=2))
-        write_atomically(options.h, normalised(plain, impostor_moments(plain, info.spec, faces)), mode=0o644)
-    held_out = load_faces(paths, "val", info.spec.input_px, load_backbone(info.backbone, threads=2))
-    told = calibrate(options.h, info.generator, info.backbone, info.spec, info.training, held_out)
-    print(json.dumps(told["operating_points"], indent=2))
+        write_atomically(path, normalised(plain, impostor_moments(plain, info.spec, faces)), mode=0o644)
+    calibrate(path, info.generator, info.backbone, info.spec, info.training, held_out)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,6 @@ from device.open import open_pipeline
 from device.pipeline import Observation
 from device.score_model import ScoreModel
 from device.session import Session
-from device.settings import DecisionSettings
 from export.bundle import BundleContent, write_bundle
 from export.manifest import Bundle, open_bundle
 from models.backbone import load_backbone
@@ -68,6 +67,7 @@ def enrol_everybody(people: Path, detector: bytes, folder: Path) -> tuple[list[B
         content = BundleContent(
             person.name, h.info.spec, h.weights(enrolment.template[None])[0], {"version": h.info.version},
             enrolment.accepted, {name: vars(point) for name, point in points.items()}, number, detector, {},
+            h.info.visits_for(number),
         )  # fmt: skip
         write_bundle(content, folder / f"{person.name}.hvb", replace=False)
         bundles.append(open_bundle(folder / f"{person.name}.hvb"))
@@ -103,11 +103,10 @@ def decide(visit: Visit, user: str, test: SequentialTest) -> tuple[str, float]:
 
 def outcomes(visits: list[Visit], bundles: list[Bundle], false_accept: float) -> dict[str, Any]:
     """Accepts among enrolled people's new photos and among strangers, and how long the accepted waited."""
-    correlation = DecisionSettings().frame_correlation
     counts: dict[str, dict[str, int]] = {"genuine": defaultdict(int), "impostor": defaultdict(int)}
     waits: list[float] = []
     for bundle in bundles:
-        model = ScoreModel.from_points(bundle.manifest["operating_points"], correlation)
+        model = ScoreModel.from_manifest(bundle.manifest)
         test = SequentialTest({bundle.name: model}, Rates(false_accept=false_accept))
         for visit in visits:
             if visit.person == bundle.name and visit.enrolled:
@@ -137,7 +136,7 @@ def _quantiles(waits: list[float]) -> dict[str, float | None]:
 
 
 def correlation_of_frames(visits: list[Visit], users: list[str]) -> float:
-    """The share of strangers' score variance that lies between visits: what [decision] frame_correlation stands for."""
+    """The share of strangers' score variance that lies between visits: how alike frames of one visit are."""
     between, within = [], []
     for user in users:
         rows = [[s.scores[user] for s in v.seen if s.scores] for v in visits if v.person != user]

@@ -1,6 +1,7 @@
 """Evidence about one face, frame by frame, until it is enough: a sequential test for each enrolled user.
 
-After Wald, "Sequential Tests of Statistical Hypotheses", 1945, with bounds fitted to frames that depend on each other.
+After Wald, "Sequential Tests of Statistical Hypotheses", 1945, with bounds fitted to frames that depend on each other
+(device/score_model.py).
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class SequentialTest:
         self.models, self.rates = dict(models), rates
         share = rates.false_accept / max(1, len(models))
         self.accept = {user: model.bound(share, rates.frames) for user, model in models.items()}
-        self.reject = {user: -model.bound(rates.false_reject, rates.frames) for user, model in models.items()}
+        self.reject = {user: model.floor(rates.false_reject, rates.frames) for user, model in models.items()}
 
     def begin(self) -> Evidence:
         return Evidence(self)

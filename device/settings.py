@@ -49,11 +49,6 @@ class DetectionSettings:
 
 
 @dataclass(frozen=True)
-class DecisionSettings(Rates):
-    frame_correlation: float = 0.8
-
-
-@dataclass(frozen=True)
 class PreviewSettings:
     kind: str = "off"
     address: str = "127.0.0.1"
@@ -75,7 +70,7 @@ class Settings:
     verifier: VerifierSettings = field(default_factory=VerifierSettings)
     detection: DetectionSettings = field(default_factory=DetectionSettings)
     quality: QualityLimits = field(default_factory=QualityLimits)
-    decision: DecisionSettings = field(default_factory=DecisionSettings)
+    decision: Rates = field(default_factory=Rates)
     timing: Timing = field(default_factory=Timing)
     liveness: LivenessSettings = field(default_factory=LivenessSettings)
     preview: PreviewSettings = field(default_factory=PreviewSettings)
@@ -94,7 +89,6 @@ RANGES: dict[str, tuple[float, float]] = {
     "decision.false_accept": (1e-6, 0.5),
     "decision.false_reject": (1e-4, 0.5),
     "decision.frames": (1, 300),
-    "decision.frame_correlation": (0.0, 1.0),
     "timing.decide_within_s": (0.1, 600),
     "timing.lockout_after": (0, 1000),
     "preview.port": (0, 65535),

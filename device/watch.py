@@ -43,12 +43,8 @@ class Equipment(AbstractContextManager["Equipment"]):
     """Everything that settings and bundles make: a pipeline and the rules of its decisions."""
 
     def __init__(self, settings: Settings, bundles: list[Bundle]):
-        decision, correlation = settings.decision, settings.decision.frame_correlation
-        models = {
-            bundle.name: ScoreModel.from_points(bundle.manifest["operating_points"], correlation, str(bundle.path))
-            for bundle in bundles
-        }
-        test = SequentialTest(models, decision)
+        models = {bundle.name: ScoreModel.from_manifest(bundle.manifest, str(bundle.path)) for bundle in bundles}
+        test = SequentialTest(models, settings.decision)
         self.session = Session(test, settings.timing, Liveness(settings.liveness))
         self._stack = ExitStack()
         verifier, detection = settings.verifier, settings.detection

@@ -7,7 +7,7 @@ on the clock, the host or a path: the same photos give the same bytes.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class BundleContent:
     operating_points_photos: int  # enrolment photos these operating points were set with
     detector: bytes
     detector_origin: dict[str, str]  # name, sha256 of the official file, licence
+    visits: dict[str, Any] = field(default_factory=dict)  # spread of visits' scores; {}: not measured
 
 
 def write_model(spec: VerifierSpec, theta: np.ndarray, kind: str, precision: str) -> bytes:
@@ -66,6 +67,7 @@ def bundle_manifest(content: BundleContent, files: dict[str, bytes]) -> dict[str
         "templates": content.templates,
         "operating_points": content.operating_points,
         "operating_points_photos": content.operating_points_photos,
+        "visits": content.visits,
         "detector": content.detector_origin,
         "files": {
             file: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for file, data in files.items()

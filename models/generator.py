@@ -7,7 +7,7 @@ was trained and the thresholds of its named operating points.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ class GeneratorInfo:
     spec: VerifierSpec
     training: dict[str, Any]
     operating_points: dict[int, dict[str, OperatingPoint]]  # by number of enrolment photos
+    visits: dict[int, dict[str, Any]] = field(default_factory=dict)  # likewise: what devices take a visit's scores for
 
     def points_for(self, photos: int) -> tuple[int, dict[str, OperatingPoint]]:
         """The operating points set with the next larger number of enrolment photos, whose thresholds are the stricter.
@@ -57,6 +58,10 @@ class GeneratorInfo:
         larger = [n for n in self.operating_points if n >= photos]
         number = min(larger) if larger else max(self.operating_points)
         return number, self.operating_points[number]
+
+    def visits_for(self, photos: int) -> dict[str, Any]:
+        """How scores of visits on video are spread, for the number that `points_for` gives; {} when not measured."""
+        return self.visits.get(self.points_for(photos)[0], {})
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -71,6 +76,7 @@ class GeneratorInfo:
             "operating_points": {
                 str(n): {name: vars(p) for name, p in points.items()} for n, points in self.operating_points.items()
             },
+            "visits": {str(n): told for n, told in self.visits.items()},
         }
 
     @classmethod
@@ -89,7 +95,7 @@ class GeneratorInfo:
             }
             info = cls(
                 data["version"], data["generator"], data["backbone"], data["backbone_sha256"], spec,
-                data["training"], points,
+                data["training"], points, {int(n): dict(told) for n, told in data.get("visits", {}).items()},
             )  # fmt: skip
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ArtifactError(f"{origin} is damaged", got=f"{type(error).__name__}: {error}") from error

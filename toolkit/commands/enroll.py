@@ -153,6 +153,7 @@ def content_of(
         templates=accepted,
         operating_points={name: vars(point) for name, point in points.items()},
         operating_points_photos=photos,
+        visits=h.info.visits_for(accepted),
         detector=detector,
         detector_origin={"name": yunet.name, "sha256": yunet.sha256, "licence": yunet.licence},
     )
