@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks import scenes
+from benchmarks.calibration import calibrate_visits
 from benchmarks.visitors import GROUPS, NONE, decide, group_of, models_without, outcomes, quantiles
 from benchmarks.visits import (
     LEVEL_FRAMES,
@@ -27,6 +30,11 @@ from device.detector import FaceDetector
 from device.pipeline import Pipeline
 from device.runtimes import Verifier
 from device.score_model import Levels, ScoreModel
+from export.bundle import bundle_manifest
+from models.backbone import load_backbone
+from models.faceset import FaceSet
+from models.generator import SHIPPED, Generator
+from toolkit.commands.enroll import content_of
 
 MODEL = ScoreModel(Levels.normal(-0.2, 0.18), Levels.normal(0.5, 0.18), 0.09)
 FRAMES = 12
@@ -149,3 +157,24 @@ def test_decisions_are_counted_by_side_and_relation() -> None:
 def test_who_is_never_let_in_waits_for_ever() -> None:
     assert quantiles(np.array([0.0, 0.1, 0.2, np.inf, np.inf])) == {"p50": 200, "p90": None, "p95": None}
     assert quantiles(np.array([])) == {"p50": None, "p90": None, "p95": None}
+
+
+def test_a_calibration_is_written_beside_the_generator(photos: Path, detector_bytes: bytes, tmp_path: Path) -> None:
+    """Real photos, real video, the shipped generator: from visits to the file and into a bundle's content."""
+    for file in (SHIPPED, SHIPPED.with_suffix(".json")):
+        shutil.copy(file, tmp_path)
+    finder = scenes.portrait_detector(detector_bytes)
+    seen = [scenes.portrait(photos / name, finder) for name in ("obama.jpg", "obama2.jpg", "obama3.jpg", "biden.jpg")]
+    crops, small = (np.stack([align(one.rgb, one.face.landmarks, side) for one in seen]) for side in (112, 64))
+    crops, small = (np.concatenate([faces, faces[-1:, :, ::-1]]) for faces in (crops, small))
+    before = Generator(tmp_path / "h.onnx").info
+    templates = load_backbone(before.backbone).embed(crops)
+    faces = FaceSet(small, templates, np.array([0, 0, 0, 1, 1]), tuple("abcde"), ("obama", "biden"))
+    calibrate_visits(tmp_path / "h.onnx", faces, crops)
+    h = Generator(tmp_path / "h.onnx")
+    assert replace(h.info, visits=before.visits) == before, "the rest stays as it was"
+    model = ScoreModel.from_visits(h.info.visits[1])
+    assert model.noise > 0
+    assert (h.info.visits[1]["genuine"]["visits"], h.info.visits[1]["impostor"]["visits"]) == (2, 2)
+    content = content_of("anna", h, h.weights(templates[:1])[0], 1, b"")
+    assert bundle_manifest(content, {})["visits"] == h.info.visits[1]
