@@ -120,9 +120,7 @@ def summary(visits: Visits, decided: Decided, relatives: np.ndarray) -> dict[str
             sides[side] |= {
                 "within_500_ms": vars(Rate.of(int((waits <= SOON_S).sum()), trials)),
                 "wait_ms": {"everybody": quantiles(waits), "accepted": quantiles(waits[np.isfinite(waits)])},
-                "by_photos": {
-                    str(n): _own(accepted & mine, mine, visits.photos == n) for n in np.unique(visits.photos)
-                },
+                "by_photos": {str(n): _own(accepted, mine, visits.photos == n) for n in np.unique(visits.photos)},
             }
         else:
             sides[side] |= {
@@ -145,12 +143,11 @@ def quantiles(waits_s: np.ndarray) -> dict[str, float | None]:
     return {name: round(float(s) * 1000) if np.isfinite(s) else None for name, s in zip(names, found, strict=True)}
 
 
-def measure(paths: list[Path], limit: int = 0) -> dict[str, Any]:
-    """`limit`: only so many visits, for a test."""
+def measure(paths: list[Path]) -> dict[str, Any]:
     h = Generator()
     spec, backbone = h.info.spec, load_backbone(h.info.backbone, threads=2)
     faces, whole = (load_faces(paths, "val", side, backbone) for side in (spec.input_px, 112))
-    visits = record(faces, whole.pixels, Generated(h), FileScorer(spec, "int8", "litert"), Rates().frames, limit)
+    visits = record(faces, whole.pixels, Generated(h), FileScorer(spec, "int8", "litert"), Rates().frames)
     return {
         "schema_version": 2,
         "generator": {"version": h.info.version, "sha256": h.sha256},

@@ -84,12 +84,11 @@ def watch(frames: Iterator[np.ndarray], pipeline: Pipeline, most: int) -> tuple[
     return np.array([scores for _, scores in longest]), times - (times[0] if len(times) else 0)
 
 
-def record(faces: FaceSet, crops: np.ndarray, enrol: Enrol, scorer: FileScorer, most: int, limit: int = 0) -> Visits:
-    """Everybody before every door. `crops`: the same faces at 112 pixels; `limit`: only so many visits."""
+def record(faces: FaceSet, crops: np.ndarray, enrol: Enrol, scorer: FileScorer, most: int) -> Visits:
+    """Everybody before every door. `crops`: the same faces at 112 pixels; `most`: frames of a visit."""
     rows_of = {int(p): np.flatnonzero(faces.identity == p) for p in np.unique(faces.identity[faces.identity >= 0])}
     homes = {person: photos_to_enrol(rows) for person, rows in rows_of.items() if len(photos_to_enrol(rows))}
     visitors = [person for person, rows in rows_of.items() if len(rows) > len(photos_to_enrol(rows))]
-    visitors = visitors[:limit] if limit else visitors
 
     def verifier(rows: np.ndarray) -> Verifier:
         return scorer.open(enrol(faces.pixels[rows], faces.templates[rows]))

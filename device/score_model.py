@@ -28,6 +28,7 @@ PROBABILITIES = (0.002, 0.005, 0.01, 0.02, 0.05, *(k / 10 for k in range(1, 10))
 PATHS = 2000  # simulated visits' noise; the rates move by less than a hundredth of themselves with the seed
 CELLS = 800  # of the axis of levels
 RAREST = 1e-9  # where the axis ends
+WIDEST = 1e6  # no scores are so far apart
 RARE = 1e-6  # rates are kept this far from 0 and 1, whose probits are infinite
 FALLBACK_CORRELATION = 0.8  # of frames, for bundles that tell nothing of visits
 
@@ -89,9 +90,9 @@ class ScoreModel:
         try:
             sides = [_levels(visits[side]) for side in ("impostor", "genuine")]
             noise = float(visits["noise"])
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ArtifactError(f"{origin} tells nothing usable of visits", do="enrol the person again") from error
-        if not 0 < noise < np.inf:
+        if not 0 < noise < WIDEST:
             raise ArtifactError(f"{origin} tells no usable noise of frames", got=noise, do="enrol the person again")
         return cls(sides[0], sides[1], noise)._checked(origin)
 
@@ -198,14 +199,13 @@ def _bisect(rate_at: Any, rate: float) -> float:
 
 
 def _levels(told: dict[str, Any]) -> Levels:
-    levels = Levels(*(tuple(float(x) for x in told[key]) for key in ("probabilities", "quantiles", "tails")))  # type: ignore[arg-type]
-    p, q, tails = (np.array(x) for x in (levels.probabilities, levels.quantiles, levels.tails))
-    sound = len(p) == len(q) >= 3 and tails.shape == (2,) and np.isfinite([*p, *q, *tails]).all()
-    if not (
-        sound and p[0] > 0 and p[-1] < 1 and (np.diff(p) > 0).all() and (np.diff(q) >= 0).all() and tails.min() > 0
-    ):
+    """Raises KeyError, TypeError, ValueError, OverflowError for what describes no distribution."""
+    p, q, tails = (np.array([float(x) for x in told[key]]) for key in ("probabilities", "quantiles", "tails"))
+    sound = len(p) == len(q) >= 3 and len(tails) == 2 and np.isfinite([*p, *q, *tails]).all()
+    sound = sound and p[0] > 0 and p[-1] < 1 and (np.diff(p) > 0).all() and (np.diff(q) >= 0).all()
+    if not (sound and 0 < q[-1] - q[0] < WIDEST and tails.min() > 1 / WIDEST and tails.max() < WIDEST):
         raise ValueError("these are no quantiles")
-    return levels
+    return Levels(tuple(p.tolist()), tuple(q.tolist()), (float(tails[0]), float(tails[1])))
 
 
 def _probit(rate: float) -> float:

@@ -95,7 +95,7 @@ def test_manifests_that_tell_too_little_are_refused() -> None:
     [
         {"quantiles": [0.1, 0.2]}, {"quantiles": [0.3, 0.2, 0.1]}, {"probabilities": [0.1, 0.1, 0.5]}, {"tails": [0.1]},
         {"tails": [0.1, -1]}, {"quantiles": [0.1, 0.2, float("nan")]}, {"quantiles": "abc"},
-        {"probabilities": [0, 0.5, 1]},
+        {"probabilities": [0, 0.5, 1]}, {"quantiles": [0.1, 0.1, 0.1]}, {"tails": [1e-300, 1]}, {"tails": [1, 10**400]},
     ],
 )  # fmt: skip
 def test_damaged_tables_of_visits_are_refused(damage: dict[str, Any]) -> None:
