@@ -25,7 +25,7 @@ class TrainConfig:
 
     faces: tuple[str, ...]  # files of crops or folders of them (models/facestream.py), relative to the data folder
     held_out_share: float = 0.0  # of the people of sets without splits, who judge the run and are not trained on
-    generator: str = "head"  # models/hypernetwork.py; "embedding": none, a network that all people share
+    generator: str = "head"  # models/hypernetwork.py; "embedding": a network that all people share
     backbone: str = "sface"
     verifier: VerifierSpec = DEFAULT_SPEC  # in TOML a table of what differs from `models.spec.mobile_spec`
     hidden: int = 96  # width of all generators but head; full's weight file grows by 23 k numbers for each
@@ -81,8 +81,6 @@ class TrainConfig:
              f"0 with the {self.generator} generator, which has no second stage"),
             (not one_stage and self.personal_steps <= 0, "personal_steps", self.personal_steps,
              f"more than 0 with the {self.generator} generator"),
-            (self.generator == "embedding" and self.bank > 0, "bank", self.bank,
-             "0 with an embedding network, which has no templates"),
         ]  # fmt: skip
         for wrong, name, got, expected in problems:
             if wrong:

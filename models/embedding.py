@@ -3,6 +3,10 @@
 The yardstick for what personalisation buys. Data, teacher and loss are the hypernetwork's; the score of two photos is
 the cosine of their embeddings, in the same unit as a verifier's score. `toolkit eval peers` compares both.
 
+Faces compared with faces alone teach so small a network badly: both ends of every comparison are wrong at first. So it
+learns as a verifier does, from scores under templates, and in the same step from its own cosines; what makes weights of
+templates is dropped at the end.
+
 Letters: N faces, C channels and H = W side of the last map, F = C·H·W values of an embedding, U enrolled photos.
 """
 
@@ -11,57 +15,49 @@ from __future__ import annotations
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from models.hypernetwork import HyperNetwork
 from models.losses import Terms, cosine_to_score
-from models.spec import VerifierSpec
 from models.training import MAX_VALIDATION_USERS, Trainer, Weights
 from models.validate import BLOCK, Validation, enrolled_rows, rates, split_scores
-from models.verifier import Trunk, to_input
+from models.verifier import to_input
 
 
-class EmbeddingNetwork(nn.Module):
-    """Every layer of the spec but the score."""
-
-    def __init__(self, spec: VerifierSpec):
-        super().__init__()
-        self.spec = spec
-        self.trunk = Trunk(spec)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Faces x [N, 3, H, W] in the spec's value range to unit embeddings [N, F]."""
-        return F.normalize(self.trunk(x).flatten(1), dim=1)
+def embed(network: HyperNetwork, x: Tensor) -> Tensor:
+    """Faces x [N, 3, H, W] in the spec's value range to unit embeddings [N, F]: every layer but the score."""
+    return F.normalize(network.trunk(x).flatten(1), dim=1)
 
 
 class EmbeddingTrainer(Trainer):
-    """The shared stage with embeddings of the batch's own faces where templates would be."""
+    """The shared stage of a head generator, and each face of the batch against every other one."""
 
-    network: EmbeddingNetwork  # type: ignore[assignment]
-    averaged: EmbeddingNetwork  # type: ignore[assignment]
-
-    def build(self) -> EmbeddingNetwork:  # type: ignore[override]
-        return EmbeddingNetwork(self.config.verifier)
+    def build(self) -> HyperNetwork:
+        return HyperNetwork(self.config.verifier, self.train.templates.shape[1], "head")
 
     def _shared_step(
         self, enrolled: np.ndarray, faces: int, noise: torch.Generator, weights: Weights, target: float
     ) -> Terms:
-        """Every face of the batch against every other; a face against itself would teach nothing."""
         rows = enrolled[:faces]
-        embeddings = self.network(self._faces(rows, noise))  # [N, F]
-        scores = cosine_to_score(embeddings @ embeddings.T, clip=False)
-        targets = torch.from_numpy(self.targets.of(rows, target))  # [N, D]
-        cosines = targets @ targets.T
-        same = self.same_person(rows, rows)
-        others = ~torch.eye(len(rows), dtype=torch.bool)
-        pairs = (_without_diagonal(matrix, others) for matrix in (scores, cosines, same))  # [N, N - 1] each
-        result: Terms = self.loss(*pairs, embeddings.new_zeros(1), weights, every_pair=False)
-        return result
+        noisy = self._noisy(self.templates[enrolled], noise)  # [U, D]
+        features = self.network.trunk(self._faces(rows, noise)).flatten(1)  # [N, F]
+        scores = self.network.scores_of_features(noisy, features)  # [U, N]
+        targets = torch.from_numpy(self.targets.of(enrolled, target))  # [U, D]
+        cosines, same = targets @ targets[:faces].T, self.same_person(enrolled, rows)  # [U, N]
+        penalised = self.network.head.weight
+        by_template: Terms = self.loss(scores, cosines, same, penalised, weights, every_pair=True)
+        embeddings = F.normalize(features, dim=1)
+        scores = cosine_to_score(embeddings @ embeddings.T, clip=False)  # [N, N]
+        others = ~torch.eye(faces, dtype=torch.bool)  # a face against itself would teach nothing
+        pairs = (_without_diagonal(matrix[:faces], others) for matrix in (scores, cosines, same))  # [N, N - 1] each
+        by_face: Terms = self.loss(*pairs, embeddings.new_zeros(1), weights, every_pair=False)
+        return by_template + by_face
 
     @torch.no_grad()
     def _validated(self) -> Validation:
         network, faces = self.averaged.eval(), self.held_out
         x = to_input(torch.from_numpy(faces.pixels).permute(0, 3, 1, 2))
-        embeddings = torch.cat([network(x[i : i + BLOCK]) for i in range(0, len(x), BLOCK)])  # [N, F]
+        embeddings = torch.cat([embed(network, x[i : i + BLOCK]) for i in range(0, len(x), BLOCK)])  # [N, F]
         enrol = enrolled_rows(faces, MAX_VALIDATION_USERS)
         return rates(*split_scores((embeddings[enrol] @ embeddings.T).numpy(), faces, enrol))
 

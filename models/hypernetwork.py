@@ -123,7 +123,10 @@ class HyperNetwork(nn.Module):
 
         The trunk runs once per face, with batch statistics while training.
         """
-        features = self.trunk(x).flatten(1)  # [N, F]
+        return self.scores_of_features(templates, self.trunk(x).flatten(1))
+
+    def scores_of_features(self, templates: Tensor, features: Tensor) -> Tensor:
+        """The same, from what the trunk made of the faces [N, F]."""
         # Faces go to the templates' space, not templates to the features': the same sum, eight times cheaper.
         weight, bias = self.head.weight, self.head.bias  # [F + 1, D], [F + 1]
         projected = features @ weight[:-1]  # [N, D]

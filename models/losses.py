@@ -38,6 +38,9 @@ class Terms:
     cross_entropy: Tensor
     norm: Tensor
 
+    def __add__(self, other: Terms) -> Terms:
+        return Terms(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
+
 
 class VerificationLoss(nn.Module):
     """Sum of four terms over (template, face) pairs. Holds the learned score-to-logit line."""

@@ -92,6 +92,7 @@ class Trainer:
         self.checkpoint = folder / "checkpoint.pt"
         self.log = SummaryWriter(str(folder / "tensorboard")) if group.first else None
         self.stop = False
+        self.start_steps = 0  # of the run that this one started from
 
     def build(self) -> HyperNetwork:
         """The network to train, fresh."""
@@ -109,8 +110,8 @@ class Trainer:
         """Begin with the network of another run, whose generator may be simpler. Raises UsageError."""
         if not checkpoint.is_file():
             raise UsageError(f"no such checkpoint: {checkpoint}", do="name a run's checkpoint.pt")
-        state = _read_checkpoint(checkpoint)["average"]
-        weights = {k.removeprefix("module."): v for k, v in state.items() if k.startswith("module.")}
+        state = _read_checkpoint(checkpoint)
+        weights = {k.removeprefix("module."): v for k, v in state["average"].items() if k.startswith("module.")}
         for network in (self.network, self.averaged):
             try:
                 missing, unexpected = network.load_state_dict(weights, strict=False)
@@ -119,6 +120,7 @@ class Trainer:
                 raise UsageError(f"{checkpoint} does not fit this configuration", got=got) from error
             if unexpected or any(name.startswith(("trunk", "head")) for name in missing):
                 raise UsageError(f"{checkpoint} does not fit this configuration", got=[*unexpected, *missing])
+        self.start_steps = state["step"]
 
     def run(self, resume: bool) -> Validation:
         """Train to the end and return the validation of the averaged network. Raises Interrupted."""

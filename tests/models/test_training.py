@@ -14,7 +14,7 @@ import torch
 from benchmarks.tiny_embedding import open_embedding, write_embedding
 from export.onnx_writer import write_onnx
 from models.config import TrainConfig, read_config
-from models.embedding import EmbeddingTrainer
+from models.embedding import EmbeddingTrainer, embed
 from models.faceset import FaceSet
 from models.hypernetwork import GENERATORS
 from models.spec import DEFAULT_SPEC, MAX_FLOPS, MAX_PARAMS, mobile_spec
@@ -72,13 +72,13 @@ def test_training_learns(generator: str, tmp_path: Path) -> None:
 
 
 def test_an_embedding_network_learns_and_its_file_computes_the_same(tmp_path: Path) -> None:
-    settings = config(generator="embedding", bank=0, shared_epochs=24.0)
+    settings = config(generator="embedding", shared_epochs=24.0)
     run = EmbeddingTrainer(settings, world(96, 2, 1), held_out := world(8, 4, 2), tmp_path, lambda *_: None)
 
     def embedded() -> np.ndarray:
         with torch.no_grad():
-            found: np.ndarray = run.averaged.eval()(to_input(torch.from_numpy(held_out.pixels).permute(0, 3, 1, 2)))
-        return np.asarray(found)
+            x = to_input(torch.from_numpy(held_out.pixels).permute(0, 3, 1, 2))
+            return embed(run.averaged.eval(), x).numpy()
 
     def agreement(embeddings: np.ndarray) -> float:
         """Correlation of the cosines with the teacher's, over people that training never saw."""
@@ -98,11 +98,22 @@ def test_an_embedding_network_learns_and_its_file_computes_the_same(tmp_path: Pa
     assert (opened.count.params, opened.input_px) == (len(trunk), SMALL.input_px)
 
 
-def test_the_embedding_of_the_comparison_is_no_larger_than_a_verifier() -> None:
-    spec = read_config(Path(__file__).parents[2] / "configs" / "embedding.toml").verifier
+def test_an_embedding_network_goes_on_from_a_pooled_verifier(tmp_path: Path) -> None:
+    (pooled := trainer(tmp_path / "pooled", shared_epochs=0.5)).run(resume=False)
+    settings = config(generator="embedding", shared_epochs=0.0)
+    started = EmbeddingTrainer(settings, world(96, 2, 1), world(8, 4, 2), tmp_path / "embedding", lambda *_: None)
+    started.start_from(tmp_path / "pooled" / "checkpoint.pt")
+    assert torch.equal(started.averaged.trunk.fold(), pooled.averaged.trunk.fold())
+    assert started.start_steps == pooled.stages[0][1] == 3
+
+
+def test_the_embedding_of_the_comparison_is_a_verifiers_size_and_starts_from_its_first_part() -> None:
+    configs = Path(__file__).parents[2] / "configs"
+    spec = read_config(configs / "embedding.toml").verifier
     score = spec.head.out_channels + int(np.prod(spec.head.weight_shape))
-    assert DEFAULT_SPEC.params - 100 < spec.params - score <= MAX_PARAMS
+    assert 0.99 * DEFAULT_SPEC.params < spec.params - score <= MAX_PARAMS
     assert spec.flops <= MAX_FLOPS
+    assert read_config(configs / "pooled.toml").verifier == spec
 
 
 def test_what_is_no_embedding_network_is_refused(tmp_path: Path) -> None:

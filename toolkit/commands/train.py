@@ -212,6 +212,8 @@ def _finish_embedding(trainer: Trainer, config: str, validation: dict[str, Any],
     from toolkit.atomic import write_atomically
 
     about = _about(trainer, config, validation) | {"epochs": trainer.config.shared_epochs}
+    if trainer.start_steps:
+        about["start_steps"] = trainer.start_steps
     network = trainer.averaged
     data = write_embedding(network.spec, network.trunk.fold().detach().numpy(), about)
     write_atomically(out / "embedding.onnx", data, mode=0o644)
