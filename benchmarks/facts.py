@@ -22,8 +22,13 @@ def device_facts() -> dict[str, Any]:
         "governor": _first_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "board": _first_line("/proc/device-tree/model"),
         "python": platform.python_version(),
-        "packages": {name: version for name in _PACKAGES if (version := _version(name))},
+        "packages": packages(),
     }
+
+
+def packages() -> dict[str, str]:
+    """Versions of what runs the networks, where installed."""
+    return {name: version for name in _PACKAGES if (version := _version(name))}
 
 
 def _processor() -> str:

@@ -59,8 +59,8 @@ def main(
     backbone = load_backbone(h.info.backbone)
     held_out = load_faces([faces], "val", h.info.spec.input_px, backbone)
     strangers = open_bank(bank, h.info.spec, backbone.name, backbone.sha256)
-    result = {"generator": {"version": h.info.version, "sha256": h.sha256}, "bank_faces": len(strangers),
-              "people": people, "enrolment_photos": photos, "rows": {}}  # fmt: skip
+    result = {"schema_version": 1, "generator": {"version": h.info.version, "sha256": h.sha256},
+              "bank_faces": len(strangers), "people": people, "enrolment_photos": photos, "rows": {}}  # fmt: skip
     before = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
     if {**before, "rows": {}} == result:
         result = before

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
 
 from benchmarks.report import costs, robustness, sections
 from benchmarks.report.document import Report, Section, Table
@@ -24,20 +28,37 @@ SECTIONS: dict[str, Callable[[Results], Section]] = {
     "groups": sections.groups_section,
     "scores": sections.scores_section,
     "bench": costs.bench_section,
+    "instructions": costs.instructions_section,
 }
+SCHEMA = Path(__file__).with_name("schema.json")
 
 
 def read_results(paths: list[Path]) -> Results:
-    """Result files, and those in folders, by their name without suffix. Raises InputError."""
-    files = [inside for path in paths for inside in (sorted(path.glob("*.json")) if path.is_dir() else [path])]
-    if not files:
-        raise InputError("no result files", got=", ".join(map(str, paths)), do="name files that `--json` printed")
+    """Result files, and those in folders, by their name without suffix. Raises InputError.
+
+    In a folder, the documents of scripts, which have no kind, are left out.
+    """
+    files = [(inside, path.is_dir()) for path in paths
+             for inside in (sorted(path.glob("*.json")) if path.is_dir() else [path])]  # fmt: skip
     results: Results = {}
-    for file in files:
+    for file, in_folder in files:
+        content = _read(file)
+        if in_folder and "kind" not in content:
+            continue
+        if content.get("kind") not in SECTIONS:
+            raise InputError(f"{file} has no place in a report", got="no kind", expected=", ".join(SECTIONS))
         if file.stem in results:
             raise InputError(f"two result files are called {file.stem}", do="rename one, since the report shows names")
-        results[file.stem] = _read(file)
+        results[file.stem] = content
+    if not results:
+        raise InputError("no result files", got=", ".join(map(str, paths)), do="name files that `--json` printed")
     return results
+
+
+@cache
+def schema() -> Draft202012Validator:
+    """What every result file must fit: schema.json."""
+    return Draft202012Validator(json.loads(SCHEMA.read_bytes()))
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -45,11 +66,14 @@ def _read(file: Path) -> dict[str, Any]:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise InputError(f"{file} is not a readable result file", got=error) from error
-    if not isinstance(content, dict) or content.get("kind") not in SECTIONS:
-        kind = content.get("kind") if isinstance(content, dict) else type(content).__name__
-        raise InputError(f"{file} is not a result file", got=f"kind {kind}", expected=", ".join(SECTIONS))
+    if not isinstance(content, dict) or content.get("kind", "pairs") not in SECTIONS:
+        kind = f"kind {content['kind']}" if isinstance(content, dict) else type(content).__name__
+        raise InputError(f"{file} is not a result file", got=kind, expected=", ".join(SECTIONS))
     if content.get("schema_version") != SCHEMA_VERSION:
         raise InputError(f"{file} has another schema", got=content.get("schema_version"), expected=SCHEMA_VERSION)
+    if wrong := best_match(schema().iter_errors(content)):
+        got = f"{wrong.message[:200]} (at {wrong.json_path})"
+        raise InputError(f"{file} does not fit the schema of result files", got=got, do="measure again")
     return content
 
 

@@ -32,7 +32,8 @@ def _peers_note(scored: dict[str, dict[str, Any]]) -> str:
         return about
     return (
         f"{about} “embedding” has the verifier's size and serves everybody: {trained['epochs']:g} epochs of the "
-        f"verifier's {trained['faces']:,} training faces."
+        f"verifier's {trained['faces']:,} training faces, after {trained.get('start_steps', 0):,} steps of a pooled "
+        f"verifier. Its EER on held-out people is {share(trained['validation']['eer'])}."
     )
 
 
@@ -55,6 +56,23 @@ def _search_table(scored: dict[str, dict[str, Any]]) -> Table:
     )
     head = ("", *counts, "cheaper from", "faster from")
     return Table("One face against N enrolled people", head, rows, note)
+
+
+def instructions_section(results: Results) -> Section:
+    tables = []
+    for name, r in results.items():
+        own = min((n["instructions"] for n in r["networks"] if n["name"].startswith("f ")), default=None)
+        rows = [
+            (n["name"], f"{n['params']:,}", f"{n['macs'] / 1e6:,.2f}", f"{n['instructions'] / 1e6:,.2f}",
+             f"{n['instructions'] / n['macs']:.2f}", f"{n['instructions'] / own:,.1f}×" if own else "–")
+            for n in r["networks"]
+        ]  # fmt: skip
+        head = ("", "parameters", "million MACs", "million instructions", "instructions a MAC", "against f at its best")
+        missing = f" Not here: {', '.join(r['missing'])}." if r["missing"] else ""
+        note = f"One thread, {r['device']['architecture']} without AVX-512, counted under QEMU.{missing}"
+        tables.append(Table(f"Instructions a face: {name}", head, rows, note))
+    text = "A proxy for energy: on one processor it goes with the instructions executed, whatever else runs."
+    return Section("Instructions", text, tables, [])
 
 
 def bench_section(results: Results) -> Section:

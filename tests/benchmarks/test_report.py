@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from benchmarks import groups, household, kin
 from benchmarks.comparisons import Comparisons
-from benchmarks.report.build import build, read_results
+from benchmarks.report.build import build, read_results, schema
 from benchmarks.report.document import Axis
 from benchmarks.report.markdown import markdown_table
 from benchmarks.report.svg import ticks
@@ -44,7 +44,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("results")
     c = normal_scores()
     head = {
-        "schema_version": 1, "command": f"toolkit eval {EVIL}", "generator": {"version": "1", "sha256": "00"},
+        "schema_version": 1, "command": f"toolkit eval {EVIL}", "generator": {"version": "1", "sha256": "0" * 64},
         "enrolment": "generated", "precision": "int8", "runtime": "litert", "faces": "a.parquet", "seed": 0,
     }  # fmt: skip
     side = household.summarise(c, fused_probes=5)
@@ -123,14 +123,46 @@ def test_markdown_and_json_hold_the_same_numbers(results: Path, toolkit: Callabl
         ("[1]", "not a result file"),
         ('{"kind": "other"}', "not a result file"),
         ('{"kind": "pairs", "schema_version": 7}', "another schema"),
-        ('{"kind": "pairs", "schema_version": 1}', "not complete"),
-        ('{"kind": "bench", "schema_version": 1, "latency": []}', "not complete"),
+        ('{"schema_version": 1, "device": {}}', "does not fit"),
+        ('{"schema_version": 1, "targets": []}', "no place in a report"),
+        ('{"kind": "pairs", "schema_version": 1}', "does not fit"),
+        ('{"kind": "bench", "schema_version": 1, "latency": []}', "does not fit"),
     ],
 )
 def test_other_files_are_refused(content: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text(content)
     with pytest.raises(InputError, match=message):
         build(read_results([tmp_path / "x.json"]), "")
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "docs" / "results").glob("*.json")), ids=lambda file: str(file.stem))
+def test_committed_results_fit_the_schema(file: Path) -> None:
+    schema().check_schema(schema().schema)
+    assert [f"{e.json_path}: {e.message[:200]}" for e in schema().iter_errors(json.loads(file.read_text()))] == []
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "at"),
+    [
+        (("generator", "sha256"), "abc", r"\$\.generator\.sha256"),
+        (("one_sided", "eer"), 1.5, r"\$\.one_sided\.eer"),
+        (("one_sided", "at_fmr", "fmr1e-2", "fnmr", "trials"), "many", r"fnmr\.trials"),
+        (("seed",), None, r"\$\.seed"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_place(
+    where: tuple[str, ...], value: object, at: str, results: Path, tmp_path: Path
+) -> None:
+    document = json.loads((results / "pairs.json").read_text())
+    place = document
+    for key in where[:-1]:
+        place = place[key]
+    assert where[-1] in place
+    place[where[-1]] = value
+    (tmp_path / "x.json").write_text(json.dumps(document))
+    with pytest.raises(InputError, match="does not fit") as caught:
+        read_results([tmp_path / "x.json"])
+    assert re.search(at, str(caught.value)), caught.value
 
 
 def test_damaged_results_never_crash(results: Path, tmp_path: Path) -> None:

@@ -92,6 +92,7 @@ def provenance(kind: str, h: Generator, enrol: Enrol, scorer: FileScorer, faces:
 
 def generator_facts(kind: str, h: Generator, enrol: Enrol, scorer: FileScorer) -> dict[str, Any]:
     """The part of it that knows nothing of the data."""
+    from benchmarks.facts import packages
     from benchmarks.resampling import SEED
 
     return {
@@ -103,6 +104,7 @@ def generator_facts(kind: str, h: Generator, enrol: Enrol, scorer: FileScorer) -
         "precision": scorer.precision,
         "runtime": scorer.runtime,
         "mirrored": scorer.mirrored,
+        "packages": packages(),
     }
 
 
