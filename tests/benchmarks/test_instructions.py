@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import peer_instructions
 from benchmarks.instructions import STAGES, WARM_UP, count, summary
+from benchmarks.peer_instructions import FACES, per_face
 from toolkit.errors import MissingError
 
 PROGRAM = """
@@ -42,3 +44,21 @@ def test_stages_are_means_over_frames_after_the_warm_up() -> None:
     assert found["frames"] == 2
     assert found["ratio"] == pytest.approx(7 / 200)
     assert found["verifier_share_of_ours"] == pytest.approx(1 / 7)
+
+
+def test_networks_are_medians_shared_by_the_faces_of_a_batch() -> None:
+    marks = [100, 1_100, 9_000_100, 9_001_300]
+    assert len(marks) == FACES + 1
+    assert per_face(marks, 1) == 1_200
+    assert per_face(marks, 2) == 600
+
+
+def test_what_is_not_here_cannot_be_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object) -> None:
+        raise MissingError("no such network")
+
+    monkeypatch.setattr(peer_instructions, "open_peer", missing)
+    monkeypatch.setattr(peer_instructions, "open_bundle", lambda path: path)
+    with pytest.raises(MissingError, match="no network could be counted"):
+        peer_instructions.main(tmp_path, tmp_path / "out.json")
+    assert not (tmp_path / "out.json").exists()
