@@ -23,6 +23,7 @@ from benchmarks.report.build import build
 from benchmarks.report.build import read_results as found_results
 from benchmarks.report.cells import percent as wide
 from benchmarks.report.markdown import to_markdown
+from benchmarks.tiny_embedding import open_embedding
 from models.ablation import table as ablation_table
 
 ROOT = Path(__file__).parents[1]
@@ -271,6 +272,17 @@ def flips(results: dict[str, Any]) -> str:
     return f"{table(head, rows)}\n\n{at['fmr1e-3']['flips']['trials']:,} comparisons. {verdict}"
 
 
+def embedding(results: dict[str, Any]) -> str:
+    """What models/weights/embedding.onnx says of its training."""
+    about, params = results["embedding"]
+    steps, epochs = f"{about['start_steps']:,}", f"{about['epochs']:g}"
+    return (
+        f"{params:,} parameters; {steps} steps of `configs/pooled.toml`, then {epochs} epochs of\n"
+        f"`configs/embedding.toml`, on {about['faces']:,} faces. On the {about['held_out_faces']:,} held-out faces its "
+        f"EER is {about['validation']['eer']:.1%}\n(single photos, fp32)."
+    )
+
+
 def compared(name: str) -> Callable[[dict[str, Any]], str]:
     """The table that `toolkit train --ablate` made, from docs/results/NAME.json."""
 
@@ -285,7 +297,7 @@ TABLES = {
     f.__name__: f
     for f in (
         door, visitors, instructions, soak, cross, flips, pairs, peers, aims, mirrored, people_aims,
-        household, weighting, kin, groups, latency, peak, thresholds, weights, refinement,
+        household, weighting, kin, groups, latency, peak, thresholds, weights, embedding, refinement,
     )
 }  # fmt: skip
 TABLES |= {name: compared(name) for name in ("ablations", "generators", "forms", "search")}
@@ -302,7 +314,9 @@ class Results(dict[str, Any]):
 
 def read_results() -> Results:
     files = [*sorted((ROOT / "docs" / "results").glob("*.json")), ROOT / "models" / "weights" / "h.json"]
-    return Results({file.stem: json.loads(file.read_text()) for file in files})
+    network = open_embedding()
+    return Results({file.stem: json.loads(file.read_text()) for file in files},
+                   embedding=(network.about, network.count.params))  # fmt: skip
 
 
 def filled(document: str, results: dict[str, Any]) -> str:
