@@ -37,7 +37,12 @@ PRECISIONS = ("int8", "fp32")
 
 
 class Verifier(AbstractContextManager["Verifier"]):
-    """One person's verifier, loaded. Use as a context manager; `score` is not thread-safe."""
+    """One person's verifier, loaded. Use as a context manager; `score` is not thread-safe.
+
+    `remark`: what its user should know of how the runtime works here, or nothing.
+    """
+
+    remark = ""
 
     def __init__(self, runtime: str, precision: str):
         self.runtime, self.precision = runtime, precision
@@ -88,6 +93,13 @@ class TfliteVerifier(FileVerifier):
             self._interpreter.allocate_tensors()
         self._input = self._interpreter.get_input_details()[0]["index"]
         self._output = self._interpreter.get_output_details()[0]["index"]
+        # There is no public way to ask. On ARM, XNNPACK is left out where the processor cannot be looked up.
+        plan = self._interpreter._get_ops_details()
+        if name == "litert" and all(operator["op_name"] != "DELEGATE" for operator in plan):
+            self.remark = (
+                "LiteRT works without XNNPACK: slower, and scores are often a step or two off those that thresholds were "
+                "set for; let it read /proc/cpuinfo and /sys/devices/system/cpu"
+            )
 
     def _run(self, x: np.ndarray) -> float:
         self._interpreter.set_tensor(self._input, x)

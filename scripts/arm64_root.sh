@@ -6,12 +6,14 @@
 #     sudo scripts/arm64_root.sh check PYTHON       verifier, detector and bench in each of them
 #     sudo scripts/arm64_root.sh run COMMAND ...    anything, such as PYTHONPATH=/opt/litert python3 -m toolkit doctor
 #
-# PYTHON is the workstation's own, of `make setup`. The folder is HYPERVERIFY_ARM64, or ~/.cache/hyperverify/arm64.
+# PYTHON is the workstation's own, of `make setup`. The folder is HYPERVERIFY_ARM64, or ~/.cache/hyperverify/arm64. The
+# processor is that of HYPERVERIFY_BOARD: pi3, pi4 or pi5 (the default); `check` takes all three.
 # Needs root and Debian's debootstrap, qemu-user-static and binfmt-support. Nothing outside the folder is changed, but
 # that the kernel learns to start arm64 programs until the next boot.
 set -eu
 here=$(cd "$(dirname "$0")/.." && pwd)
 root=${HYPERVERIFY_ARM64:-$HOME/.cache/hyperverify/arm64}
+board=${HYPERVERIFY_BOARD:-pi5}
 suite=bookworm
 runtimes="litert onnxruntime"
 
@@ -31,9 +33,33 @@ ready() {
     [ -e $formats/qemu-aarch64 ] || update-binfmts --enable qemu-aarch64
 }
 
-inside() {
+# The processor, and what a Pi's kernel tells of it, for the workstation's tells of another. Without these files LiteRT
+# does not know the processor and works without XNNPACK.
+board() {
     [ -x "$root/usr/bin/python3" ] || fail "no arm64 Debian in $root; run \`$0 make\`" 3
-    chroot "$root" /usr/bin/env -i PATH=/usr/bin:/bin HOME=/root LANG=C.UTF-8 TERM=dumb COLUMNS=120 "$@"
+    features="fp asimd evtstrm crc32 cpuid"
+    case $1 in
+    pi3) QEMU_CPU=cortex-a53 part=0xd03 variant=0x0 revision=4 ;;
+    pi4) QEMU_CPU=cortex-a72 part=0xd08 variant=0x0 revision=3 ;;
+    pi5) QEMU_CPU=cortex-a76 part=0xd0b variant=0x4 revision=1
+        features="$features aes pmull sha1 sha2 atomics fphp asimdhp asimdrdm lrcpc dcpop asimddp" ;;
+    *) fail "no board is called $1; expected pi3, pi4 or pi5" 2 ;;
+    esac
+    export QEMU_CPU
+    cores=$root/sys/devices/system/cpu
+    mkdir -p "$cores"
+    echo 0-3 | tee "$cores/possible" >"$cores/present"
+    for core in 0 1 2 3; do
+        printf 'processor\t: %s\nFeatures\t: %s\nCPU implementer\t: 0x41\nCPU architecture: 8\n' $core "$features"
+        printf 'CPU variant\t: %s\nCPU part\t: %s\nCPU revision\t: %s\n\n' $variant $part $revision
+    done >"$root/opt/cpuinfo"
+}
+
+inside() { # the mounts are seen by this command alone and end with it
+    # shellcheck disable=SC2016
+    unshare --mount sh -c 'mount -t proc proc "$1/proc" && mount --bind "$1/opt/cpuinfo" "$1/proc/cpuinfo" && exec chroot "$@"' \
+        sh "$root" /usr/bin/env -i PATH=/usr/bin:/bin HOME=/root LANG=C.UTF-8 TERM=dumb COLUMNS=120 \
+        QEMU_CPU="$QEMU_CPU" "$@"
 }
 
 make_root() {
@@ -65,8 +91,11 @@ check() {
     PYTHONPATH=$here "$1" "$here/tests/device_only/prepare.py" "$work"
     cp "$here/tests/device_only/check.py" "$work/check.py"
     for runtime in $runtimes; do
-        echo "== $runtime on $(inside uname -m), $(inside python3 --version), emulated"
-        inside PYTHONPATH="/opt/$runtime" python3 /opt/check/check.py /opt/check "$runtime"
+        for model in pi3 pi4 pi5; do
+            board $model
+            echo "== $runtime on $(inside uname -m) ($QEMU_CPU), $(inside python3 --version), emulated"
+            inside PYTHONPATH="/opt/$runtime" python3 /opt/check/check.py /opt/check "$runtime"
+        done
         inside PYTHONPATH="/opt/$runtime" python3 -m toolkit bench /opt/check/test.hvb --runs 20
     done
     rm -rf "$work"
@@ -78,6 +107,6 @@ case $action in
 make) ready; make_root ;;
 install) ready; install "${1:?the workstation\'s PYTHON}" ;;
 check) ready; check "${1:?the workstation\'s PYTHON}" ;;
-run) ready; inside "$@" ;;
+run) ready; board "$board"; inside "$@" ;;
 *) sed -n '2,/^set/{s/^# \{0,1\}//;/^set/d;p}' "$0" >&2; exit 2 ;;
 esac

@@ -46,6 +46,8 @@ class Runner:
         )
         with source:
             equipment = Equipment(self.settings, self.bundles)
+            if remark := equipment.pipeline.verifier.remark:
+                note(remark)
             if source.single:
                 with equipment:
                     self._photos(equipment, source)

@@ -63,6 +63,20 @@ def test_verify_says_why_a_photo_is_unusable(toolkit: Toolkit, bundle: Path, pho
     assert toolkit("verify", bundle, grey(tmp_path / "grey.png"), photos / "biden.jpg").code == 10
 
 
+def test_litert_without_xnnpack_is_told(toolkit: Toolkit, bundle: Path, photos: Path, tmp_path: Path) -> None:
+    """As on an ARM processor that LiteRT cannot look up."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import functools\n"
+        "from ai_edge_litert import interpreter as i\n"
+        "plain = i.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES\n"
+        "i.Interpreter = functools.partial(i.Interpreter, experimental_op_resolver_type=plain)\n"
+    )
+    for command in (("verify", bundle, photos / "obama.jpg"), ("run", bundle, "--source", photos / "obama.jpg")):
+        plain = toolkit(*command, PYTHONPATH=f"{tmp_path}:{ROOT}")
+        assert (plain.code, plain.err.count("without XNNPACK")) == (0, 1), plain.err
+        assert "XNNPACK" not in toolkit(*command).err
+
+
 def test_operating_points_order_the_thresholds(toolkit: Toolkit, bundle: Path, photos: Path) -> None:
     found = []
     for point in ("fmr1e-2", "fmr1e-3", "fmr1e-4"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -34,6 +35,24 @@ def test_a_damaged_model_is_refused(runtime: str) -> None:
         load_verifier(runtime, b"junk" * 100, "int8")
     with pytest.raises(UsageError, match="unknown precision"):
         load_verifier(runtime, b"", "int4")
+
+
+def test_litert_without_xnnpack_is_told(
+    theta: np.ndarray, noise_faces: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So it works on an ARM processor that it cannot look up. It rounds otherwise; thresholds were set with XNNPACK."""
+    from ai_edge_litert import interpreter
+
+    model = write_model(DEFAULT_SPEC, theta, "tflite", "int8")
+    with load_verifier("litert", model, "int8") as verifier:
+        usual = [verifier.score(face) for face in noise_faces]
+        assert verifier.remark == ""
+    plain = interpreter.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    made = functools.partial(interpreter.Interpreter, experimental_op_resolver_type=plain)
+    monkeypatch.setattr(interpreter, "Interpreter", made)
+    with load_verifier("litert", model, "int8") as verifier:
+        assert "/proc/cpuinfo" in verifier.remark
+        assert [verifier.score(face) for face in noise_faces] != usual
 
 
 def test_only_our_own_c_code_is_compiled(theta: np.ndarray) -> None:

@@ -1,4 +1,7 @@
-"""Make a bundle, faces and the integer reference's scores for `check.py`: run with the workstation's Python."""
+"""Make a bundle, faces and the integer reference's scores for `check.py`: run with the workstation's Python.
+
+prepare.py FOLDER [PERSON]     another number is another person's verifier
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,9 @@ from models.files import find_model
 from models.fold import detector_file
 from models.generator import Generator
 
-folder = Path(sys.argv[1])
+folder, person = Path(sys.argv[1]), int((sys.argv[2:] or ["7"])[0])
 h = Generator()
-template = np.random.default_rng(7).standard_normal((1, h.template_dim)).astype(np.float32)
+template = np.random.default_rng(person).standard_normal((1, h.template_dim)).astype(np.float32)
 theta = h.weights(template / np.linalg.norm(template))[0]
 rng = np.random.default_rng(3)
 faces = np.stack([cv2.resize(rng.integers(0, 256, (9, 9, 3), np.uint8), (64, 64)) for _ in range(32)])

@@ -9,7 +9,7 @@ import typer
 
 from toolkit.commands.options import Bundle, Json, Point, Precision, RuntimeName, Threads
 from toolkit.errors import EXIT_ACCEPTED, EXIT_REJECTED, InputError
-from toolkit.output import emit, table
+from toolkit.output import emit, note, table
 
 if TYPE_CHECKING:
     from device.pipeline import Pipeline
@@ -38,6 +38,8 @@ def verify(
     with open_pipeline(opened, runtime, precision, threads, PHOTO_SIDES_PX) as pipeline:
         rows = [_judge(pipeline, image, threshold) for image in images]
         used = pipeline.verifier.runtime
+        if pipeline.verifier.remark:
+            note(pipeline.verifier.remark)
     result = {
         "bundle": str(bundle),
         "name": opened.name,
