@@ -97,8 +97,8 @@ class TfliteVerifier(FileVerifier):
         plan = self._interpreter._get_ops_details()
         if name == "litert" and all(operator["op_name"] != "DELEGATE" for operator in plan):
             self.remark = (
-                "LiteRT works without XNNPACK: slower, and scores are often a step or two off those that thresholds were "
-                "set for; let it read /proc/cpuinfo and /sys/devices/system/cpu"
+                "LiteRT works without XNNPACK: slower, and scores are often a step or two off those that thresholds "
+                "were set for; let it read /proc/cpuinfo and /sys/devices/system/cpu"
             )
 
     def _run(self, x: np.ndarray) -> float:
