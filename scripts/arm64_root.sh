@@ -4,12 +4,13 @@
 #     sudo scripts/arm64_root.sh make               Debian 12 with Python 3.11, once, about ten minutes
 #     sudo scripts/arm64_root.sh install PYTHON     the device part from wheels, in a folder for each runtime
 #     sudo scripts/arm64_root.sh check PYTHON       verifier, detector and bench in each of them
+#     sudo scripts/arm64_root.sh deploy PYTHON      over SSH: keys, two versions of a person, rollback, bench, removal
 #     sudo scripts/arm64_root.sh run COMMAND ...    anything, such as PYTHONPATH=/opt/litert python3 -m toolkit doctor
 #
 # PYTHON is the workstation's own, of `make setup`. The folder is HYPERVERIFY_ARM64, or ~/.cache/hyperverify/arm64. The
 # processor is that of HYPERVERIFY_BOARD: pi3, pi4 or pi5 (the default); `check` takes all three.
-# Needs root and Debian's debootstrap, qemu-user-static and binfmt-support. Nothing outside the folder is changed, but
-# that the kernel learns to start arm64 programs until the next boot.
+# Needs root and Debian's debootstrap, qemu-user-static, binfmt-support; `deploy` also openssh-server. Nothing outside
+# the folder is changed, but that the kernel learns to start arm64 programs until the next boot.
 set -eu
 here=$(cd "$(dirname "$0")/.." && pwd)
 root=${HYPERVERIFY_ARM64:-$HOME/.cache/hyperverify/arm64}
@@ -57,7 +58,8 @@ board() {
 
 inside() { # the mounts are seen by this command alone and end with it
     # shellcheck disable=SC2016
-    unshare --mount sh -c 'mount -t proc proc "$1/proc" && mount --bind "$1/opt/cpuinfo" "$1/proc/cpuinfo" && exec chroot "$@"' \
+    unshare --mount sh -c \
+        'mount -t proc proc "$1/proc" && mount --bind "$1/opt/cpuinfo" "$1/proc/cpuinfo" && exec chroot "$@"' \
         sh "$root" /usr/bin/env -i PATH=/usr/bin:/bin HOME=/root LANG=C.UTF-8 TERM=dumb COLUMNS=120 \
         QEMU_CPU="$QEMU_CPU" "$@"
 }
@@ -71,16 +73,22 @@ make_root() {
 }
 
 # pip works on the workstation, for the target: emulated it takes half an hour.
-install() {
+pip_install() { # pip_install PYTHON ARGUMENT…
+    python=$1
+    shift
     platforms=$(for minor in $(seq 17 36); do echo "--platform manylinux_2_${minor}_aarch64"; done)
+    # shellcheck disable=SC2086
+    "$python" -m pip install --quiet --disable-pip-version-check --no-compile --only-binary :all: \
+        --implementation cp --python-version 3.11 --platform manylinux2014_aarch64 $platforms "$@"
+}
+
+install() {
     for runtime in $runtimes; do
         house=$root/opt/wheels-$runtime
         PYTHONPATH=$here "$1" -m toolkit wheelhouse --target pi5-py311 --runtime "$runtime" --out "$house" --replace
         rm -rf "$root/opt/$runtime"
-        # shellcheck disable=SC2086
-        "$1" -m pip install --quiet --disable-pip-version-check --no-index --find-links "$house" --require-hashes \
-            -r "$house/requirements.txt" --target "$root/opt/$runtime" --no-compile --only-binary :all: \
-            --implementation cp --python-version 3.11 --platform manylinux2014_aarch64 $platforms
+        pip_install "$1" --no-index --find-links "$house" --require-hashes -r "$house/requirements.txt" \
+            --target "$root/opt/$runtime"
     done
 }
 
@@ -101,12 +109,53 @@ check() {
     rm -rf "$work"
 }
 
+# A real sshd, started by the client for each connection and talked to through a pipe; its sessions are in the folder.
+deploy() {
+    sshd=$(PATH=$PATH:/usr/sbin command -v sshd) || fail "no sshd; run \`sudo apt-get install openssh-server\`" 3
+    python=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    rm -rf "$root/var/lib/hyperverify" "$root/etc/hyperverify" # of a run before
+    mkdir -p /run/sshd "$work/new"
+    for key in user host; do ssh-keygen -q -t ed25519 -N "" -f "$work/$key"; done
+    echo "arm64 $(cut -d " " -f 1,2 "$work/host.pub")" >"$work/known_hosts"
+    session="HYPERVERIFY_ARM64=$root HYPERVERIFY_BOARD=$board $here/scripts/arm64_root.sh run PYTHONPATH=/opt/litert"
+    cat >"$work/sshd" <<END
+HostKey $work/host
+AuthorizedKeysFile $work/user.pub
+UsePAM no
+StrictModes no
+PermitRootLogin prohibit-password
+ForceCommand $session HYPERVERIFY_PYTHON=/usr/bin/python3 sh -c "\$SSH_ORIGINAL_COMMAND"
+END
+    export HYPERVERIFY_SSH="ssh -F none -i $work/user -o UserKnownHostsFile=$work/known_hosts -l root"
+    HYPERVERIFY_SSH="$HYPERVERIFY_SSH -o 'ProxyCommand=$sshd -i -f $work/sshd'"
+    export PYTHONPATH="$here" HYPERVERIFY_CONFIG=. HYPERVERIFY_CACHE=cache # in the work folder
+    "$python" "$here/tests/device_only/prepare.py" "$work"
+    "$python" "$here/tests/device_only/prepare.py" "$work/new" 8
+    cd "$work"
+    toolkit keys new
+    toolkit devices provision arm64
+    toolkit deploy test.hvb --to arm64
+    toolkit deploy new/test.hvb --to arm64
+    toolkit deploy --rollback test --to arm64
+    toolkit devices
+    toolkit bench test.hvb --on arm64 --runs 20
+    toolkit deploy --remove test --to arm64
+}
+
+toolkit() {
+    echo "\$ toolkit $*"
+    "$python" -m toolkit "$@"
+}
+
 action=${1:-}
 [ $# = 0 ] || shift
 case $action in
 make) ready; make_root ;;
 install) ready; install "${1:?the workstation\'s PYTHON}" ;;
 check) ready; check "${1:?the workstation\'s PYTHON}" ;;
+deploy) ready; deploy "${1:?the workstation\'s PYTHON}" ;;
 run) ready; board "$board"; inside "$@" ;;
 *) sed -n '2,/^set/{s/^# \{0,1\}//;/^set/d;p}' "$0" >&2; exit 2 ;;
 esac
