@@ -4,6 +4,7 @@
 #     sudo scripts/arm64_root.sh make               Debian 12 with Python 3.11, once, about ten minutes
 #     sudo scripts/arm64_root.sh install PYTHON     the device part from wheels, in a folder for each runtime
 #     sudo scripts/arm64_root.sh check PYTHON       verifier, detector and bench in each of them
+#     sudo scripts/arm64_root.sh tests PYTHON       the device part's tests that need no more than a device has
 #     sudo scripts/arm64_root.sh deploy PYTHON      over SSH: keys, two versions of a person, rollback, bench, removal
 #     sudo scripts/arm64_root.sh run COMMAND ...    anything, such as PYTHONPATH=/opt/litert python3 -m toolkit doctor
 #
@@ -109,6 +110,18 @@ check() {
     rm -rf "$work"
 }
 
+# pytest works on what `install` brought; of this project only the tests are copied.
+tests() {
+    work=$root/opt/tests
+    rm -rf "$work" "$root/opt/pytest"
+    pip_install "$1" -c "$here/constraints.txt" --target "$root/opt/pytest" pytest hypothesis
+    mkdir "$work"
+    cp -r "$here/pyproject.toml" "$here/tests" "$work"
+    inside PYTHONPATH=/opt/litert:/opt/pytest:/opt/tests/tests/device_only \
+        sh -c "cd /opt/tests && python3 -m pytest -p skips -p no:cacheprovider -rs tests/device"
+    rm -rf "$work"
+}
+
 # A real sshd, started by the client for each connection and talked to through a pipe; its sessions are in the folder.
 deploy() {
     sshd=$(PATH=$PATH:/usr/sbin command -v sshd) || fail "no sshd; run \`sudo apt-get install openssh-server\`" 3
@@ -155,6 +168,7 @@ case $action in
 make) ready; make_root ;;
 install) ready; install "${1:?the workstation\'s PYTHON}" ;;
 check) ready; check "${1:?the workstation\'s PYTHON}" ;;
+tests) ready; board "$board"; tests "${1:?the workstation\'s PYTHON}" ;;
 deploy) ready; deploy "${1:?the workstation\'s PYTHON}" ;;
 run) ready; board "$board"; inside "$@" ;;
 *) sed -n '2,/^set/{s/^# \{0,1\}//;/^set/d;p}' "$0" >&2; exit 2 ;;
