@@ -146,10 +146,25 @@ class _Writer:
             "MAX_CHANNELS": widest,
             "MAX_ROW": max(layer.kernel**2 * layer.in_channels for layer in convs),
             "MAX_TAPS": max(layer.kernel**2 for layer in windows),
+            **self._extents(windows),
             "LEAKY_ZERO": LEAKY.zero,
             "POSITIVE": round(factor),
             "NEGATIVE": round(factor * LEAKY_SLOPE),
             "SLOPE": LEAKY_SLOPE,
+        }
+
+    def _extents(self, windows: list[Layer]) -> dict[str, object]:
+        """The most values that the x86 kernels keep: of a map with its border, and of a depthwise layer's rows."""
+        before = dict(zip(self.spec.layers, [self.spec.input_px, *self.spec.sides.values()], strict=False))
+        side = {layer.name: before[layer] + 2 * layer.padding for layer in windows}
+        convs, depthwise = ([layer for layer in windows if layer.kind == kind] for kind in ("conv", "depthwise"))
+        row = [-(-side[d.name] // d.stride) * d.stride * d.in_channels for d in depthwise]
+        return {
+            "MAX_KERNEL": max(layer.kernel for layer in windows),
+            "MAX_RUN": max(layer.kernel * layer.in_channels for layer in convs),
+            "MAX_MAP": max(side[layer.name] ** 2 * layer.in_channels for layer in convs),
+            "MAX_PADDED_ROW": max(row, default=1),
+            "MAX_OUT_ROW": max((self.spec.sides[d.name] * d.out_channels for d in depthwise), default=1),
         }
 
     def _at(self, name: str) -> str:
@@ -213,7 +228,7 @@ class _Writer:
 def _kernels(precision: str) -> str:
     """The precision's file, with the files that it names between @ in their places."""
     text = (KERNELS / f"{precision}.c").read_text()
-    for part in ("common", "portable", "int8_avx512", "int8_neon"):
+    for part in ("common", "portable", "int8_x86", "vectors_avx512", "vectors_avx2", "int8_neon"):
         text = text.replace(f"@{part}@", (KERNELS / f"{part}.c").read_text().rstrip())
     return text
 

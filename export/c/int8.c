@@ -4,6 +4,11 @@
 #define HV_MAX_CHANNELS @MAX_CHANNELS@
 #define HV_MAX_TAPS @MAX_TAPS@
 #define HV_MAX_ROW @MAX_ROW@
+#define HV_MAX_KERNEL @MAX_KERNEL@
+#define HV_MAX_RUN @MAX_RUN@
+#define HV_MAX_MAP @MAX_MAP@
+#define HV_MAX_PADDED_ROW @MAX_PADDED_ROW@
+#define HV_MAX_OUT_ROW @MAX_OUT_ROW@
 
 typedef int8_t hv_value;
 typedef int32_t hv_sum;
@@ -22,15 +27,16 @@ static HV_INLINE int32_t hv_clip(int32_t x) {
     return x < -128 ? -128 : x > 127 ? 127 : x;
 }
 
+/* A processor with AVX-512 VNNI has AVX2, too. */
+#if defined(__AVX2__) && defined(__x86_64__) && !defined(HV_PORTABLE)
+@int8_x86@
+#else
+
 static HV_INLINE hv_value hv_outside(const hv_layer *l) {
     return (hv_value)l->zero;
 }
 
 @common@
-
-#if defined(__AVX512VNNI__) && defined(__AVX512BW__) && defined(__AVX512VL__) && !defined(HV_PORTABLE)
-@int8_avx512@
-#else
 
 /* Two choices that C99 leaves to the compiler; this refuses one that does not keep the sign, or the low bits. */
 typedef char hv_shifts_keep_the_sign[(-1 >> 1) == -1 ? 1 : -1];
@@ -42,7 +48,7 @@ static HV_INLINE int32_t hv_requantise(int32_t sum, int32_t multiplier, int shif
     return hv_clip(((upper >> (shift - 1)) + 1) >> 1);
 }
 
-/* From steps of 1/128 to steps of 1.25/255 at zero point @LEAKY_ZERO@: times @POSITIVE@/256 above zero, @NEGATIVE@/256 below.
+/* From steps of 1/128 to 1.25/255 at zero point @LEAKY_ZERO@: times @POSITIVE@/256 above zero, @NEGATIVE@/256 below.
    What comes of int8 lies in int8. */
 static HV_INLINE int32_t hv_leaky(int32_t x) {
     const int32_t above = x * @POSITIVE@, below = x * @NEGATIVE@;

@@ -23,8 +23,10 @@ from toolkit.errors import ArtifactError
 
 STRICT = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"]
 COMPILERS = [name for name in ("gcc", "clang") if shutil.which(name)]
-PATHS = {"portable": "-DHV_PORTABLE", "this processor": "-march=native"}  # the same, where it has no VNNI
-MADE_UP = {"portable": "2000", "this processor": "10000"}  # random pictures; sanitised scalar code is slow
+PATHS = {"portable": "-DHV_PORTABLE", "this processor": "-march=native"}  # the same, where it has no AVX2 and no NEON
+MADE_UP = {"portable": "2000", "this processor": "10000", "AVX2": "10000"}  # random pictures; scalar code is slow
+if "avx2" in Path("/proc/cpuinfo").read_text():
+    PATHS["AVX2"] = "-mavx2"
 
 # Scores faces from a file, then as many made-up ones as asked for, whose scores must lie in int8.
 HARNESS = """
