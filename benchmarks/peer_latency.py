@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -145,7 +145,11 @@ def _mobilefacenet() -> Peer:
 
 
 def compare_peers(bundle: Bundle, crops: np.ndarray, runs: int, probe: bool = True) -> list[dict[str, Any]]:
-    """One row a network, p50, p90 and p99 in milliseconds a face; crops uint8 RGB [N, 112, 112, 3]."""
+    """One row a network, p50, p90 and p99 in milliseconds a face; crops uint8 RGB [N, 112, 112, 3].
+
+    Those of f include shrinking the crop to its size; `at_its_size` has them without, as a device works, which aligns
+    faces to that size.
+    """
     rows: list[dict[str, Any]] = []
     with ExitStack() as stack:
         peers = []
@@ -154,11 +158,24 @@ def compare_peers(bundle: Bundle, crops: np.ndarray, runs: int, probe: bool = Tr
                 peers.append(open_peer(name, bundle, stack))
             except MissingError as error:
                 rows.append({"name": name, "missing": str(error)})
-        for peer, timing in zip(peers, interleaved(peers, crops, runs), strict=True):
-            row = {"name": peer.name, "params": peer.count.params, "macs": peer.count.macs,
+        twins = [_at_its_size(peer, shrink(crops[0], bundle.spec.input_px)) for peer in peers if _is_form(peer)]
+        timings = interleaved([*peers, *twins], crops, runs)
+        alone = {twin.name: timing.summary() for twin, timing in zip(twins, timings[len(peers) :], strict=True)}
+        for peer, timing in zip(peers, timings, strict=False):
+            row: dict[str, Any] = {"name": peer.name, "params": peer.count.params, "macs": peer.count.macs,
                    "file_bytes": peer.file_bytes, "faces_at_once": peer.faces, **timing.summary()}  # fmt: skip
+            row |= {"at_its_size": alone[peer.name]} if peer.name in alone else {}
             rows.append(row | (_probe(peer.name, bundle.path) if probe else {}))
     return rows
+
+
+def _is_form(peer: Peer) -> bool:
+    return peer.name.startswith("f ")
+
+
+def _at_its_size(peer: Peer, crop: np.ndarray) -> Peer:
+    """The same on a crop that needs no shrinking."""
+    return replace(peer, run=lambda _: peer.run(crop))
 
 
 def interleaved(peers: list[Peer], crops: np.ndarray, runs: int) -> list[Timing]:

@@ -44,7 +44,11 @@ def test_peers_are_measured_beside_every_form(toolkit: Toolkit, bundle: Path) ->
             assert row["resident_bytes"] <= row["peak_bytes"], name
             assert row["cold_start_ms"] > row["p50_ms"], name
     assert rows["dlib"]["macs"] > 100 * DEFAULT_SPEC.macs
+    assert {name for name, row in rows.items() if "at_its_size" in row} == set(form_names())
+    assert set(done.json["f_times_faster"]) == set(done.json["f_times_faster_at_its_size"])
     assert set(done.json["f_times_faster"]) >= {"sface", "dlib", "yunet"}
+    (aim,) = done.json["aims"]
+    assert (aim["network"], aim["aim"], aim["met"]) == ("sface", 300, done.json["f_times_faster"]["sface"] >= 300)
 
 
 def test_options_of_peers_are_checked_before_the_work(toolkit: Toolkit, bundle: Path, tmp_path: Path) -> None:
