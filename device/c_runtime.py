@@ -74,7 +74,7 @@ class CompiledVerifier:
         expected = (self._side, self._side, 3)
         if pixels.dtype != np.uint8 or pixels.shape != expected:
             raise UsageError("the verifier cannot read this", got=f"{pixels.dtype} {pixels.shape}", expected=expected)
-        return float(self._score(pixels.tobytes(), self._arena))  # a tenth of the time of finding the array's address
+        return float(self._score(pixels.tobytes(), self._arena))  # quicker than to ask NumPy for the address
 
 
 class TracedVerifier:
