@@ -149,7 +149,7 @@ def measure(paths: list[Path]) -> dict[str, Any]:
     faces, whole = (load_faces(paths, "val", side, backbone) for side in (spec.input_px, 112))
     visits = record(faces, whole.pixels, Generated(h), FileScorer(spec, "int8", "litert"), Rates().frames)
     return {
-        "schema_version": 2,
+        "schema_version": 1,
         "generator": {"version": h.info.version, "sha256": h.sha256},
         "people": len(visits.visitor),
         "enrolled": {str(n): int((visits.photos == n).sum()) for n in np.unique(visits.photos)},
