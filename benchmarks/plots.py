@@ -75,7 +75,11 @@ def plot_peers(rows: list[dict[str, Any]], path: Path) -> None:
             continue
         at = (row["p50_ms"], 1 - row["accuracy"])
         axes.scatter(*at, s=30, color="tab:green" if row["name"].startswith("f ") else "tab:red")
-        axes.annotate(row["name"], at, xytext=(4, 4), textcoords="offset points", fontsize=7, rotation=30)
+        # The forms of f lie side by side: int8 is named above, fp32 below.
+        form = row["name"].startswith("f ")
+        turn = 0 if not form else -60 if row["name"].endswith("fp32") else 60
+        place = {"xytext": (2, -5 if turn < 0 else 5), "rotation": turn, "va": "top" if turn < 0 else "bottom"}
+        axes.annotate(row["name"], at, textcoords="offset points", fontsize=7, rotation_mode="anchor", **place)
     title = "errors against time, one thread"
     axes.set(xscale="log", yscale="log", xlabel="ms a face, p50", ylabel="1 - accuracy", title=title)
     axes.grid(True, which="both", alpha=0.3)

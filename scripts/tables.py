@@ -195,6 +195,23 @@ def latency(results: dict[str, Any]) -> str:
     return f"{table(head, rows)}\n\nOne thread of {device}, one run; in it, p50: {', '.join(stages)}."
 
 
+def peer_latency(results: dict[str, Any]) -> str:
+    r = results["peer-latency"]
+    rows = [
+        [row["name"], f"{row['params']:,}", f"{row['macs'] / 1e6:,.1f}", f"{row['file_bytes'] / 1000:,.0f}",
+         f"{row['p50_ms']:.3f}", f"{row['at_its_size']['p50_ms']:.3f}" if "at_its_size" in row else "",
+         f"{row['accuracy']:.2%}" if row.get("accuracy") else ""]
+        for row in r["peers"] if "p50_ms" in row
+    ]  # fmt: skip
+    head = ["", "parameters", "MMAC", "kB", "p50, ms a face", "of its size", "LFW view 2"]
+    aims = [
+        f"{a['reached']:.0f}× faster than {a['network']} with shrinking ({verdict(a['met'])}: {a['aim']}×), "
+        f"{a['reached_at_its_size']:.0f}× without ({verdict(a['met_at_its_size'])})"
+        for a in r["aims"]
+    ]
+    return f"{table(head, rows)}\n\nOne run, one thread of {r['device']['processor']}. {'; '.join(aims)}."
+
+
 def peak(results: dict[str, Any]) -> str:
     p = results["bench"].get("int8_peak")
     if p is None:
@@ -297,7 +314,7 @@ TABLES = {
     f.__name__: f
     for f in (
         door, visitors, instructions, soak, cross, flips, pairs, peers, aims, mirrored, people_aims,
-        household, weighting, kin, groups, latency, peak, thresholds, weights, embedding, refinement,
+        household, weighting, kin, groups, latency, peer_latency, peak, thresholds, weights, embedding, refinement,
     )
 }  # fmt: skip
 TABLES |= {name: compared(name) for name in ("ablations", "generators", "forms", "search")}
