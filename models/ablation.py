@@ -60,7 +60,7 @@ class Result:
     about: str
     params: int
     macs: int
-    personal: int  # of the parameters, those of the last layer
+    personal: int  # of the parameters, those that the generator makes for each person
     faces: int  # shown in training, repeats counted
     validation: Validation
 
@@ -162,7 +162,8 @@ def run_ablation(
 
 def _result(variant: Variant, validation: Validation, faces: int) -> Result:
     spec = variant.config.verifier
-    personal = sum(slot.size for slot in spec.slots.values() if slot.name.startswith(f"{spec.head.name}."))
+    made = f"{spec.head.name}." if variant.config.generator == "head" else ""
+    personal = sum(slot.size for slot in spec.slots.values() if slot.name.startswith(made))
     return Result(variant.name, variant.about, spec.params, spec.macs, personal, faces, validation)
 
 
