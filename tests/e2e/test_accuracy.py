@@ -62,7 +62,7 @@ def test_peers_on_the_same_pairs(subset: tuple[Path, Path], toolkit: Callable[..
     pq.write_table(table.take(rows), faces)
     trunk = DEFAULT_SPEC.params - DEFAULT_SPEC.slots["score.weight"].size - 1
     weights = np.random.default_rng(0).normal(0, 0.1, trunk).astype(np.float32)
-    about = {"epochs": 0, "faces": 1}
+    about = {"epochs": 0, "faces": 1, "validation": {"eer": 0.5}}
     (network := tmp_path / "embedding.onnx").write_bytes(write_embedding(DEFAULT_SPEC, weights, about))
     asked = ("eval", "peers", "--faces", faces, "--pairs", pairs, "--embedding", network, "--peer", "embedding")
     done = toolkit(*asked, "--peer", "sface", "--json")
