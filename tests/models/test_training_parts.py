@@ -186,7 +186,7 @@ def test_muon_turns_every_direction_of_a_convolution_alike() -> None:
 
 
 def test_shipped_configurations_are_valid() -> None:
-    comparisons = {ROOT / "configs" / f"{name}.toml" for name in ("ablations", "forms", "search")}
+    comparisons = {ROOT / "configs" / f"{name}.toml" for name in ("ablations", "forms", "generators", "search")}
     files = sorted(set((ROOT / "configs").glob("*.toml")) - comparisons)
     assert files
     for file in files:
@@ -201,7 +201,7 @@ def test_shipped_configurations_are_valid() -> None:
         ("batch = 32", "faces is missing"),
         ('faces = "a"', "a list of names"),
         ('faces = ["a"]\nhard_share = "x"', "is not a schedule"),
-        ('faces = ["a"]\ngenerator = "magic"', "head, film, full"),
+        ('faces = ["a"]\ngenerator = "magic"', "head, film, low-rank, full"),
         ('faces = ["a"]\npersonal_steps = 5', "no second stage"),
         ('faces = ["a"]\ngenerator = "full"', "more than 0 with the full"),
         ('faces = ["a"]\nconv_rate = -1', "conv_rate is not possible"),
