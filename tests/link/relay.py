@@ -1,6 +1,7 @@
 """Stands in for `ssh` in tests: passes everything on, and cuts after so many bytes from the workstation.
 
-relay.py MODE BYTES COMMAND…      MODE: kill-link (the ssh client dies) or kill-workstation (the toolkit dies)
+relay.py MODE BYTES COMMAND…      MODE: kill-link (the ssh client dies), kill-workstation (the toolkit dies), or
+                                  kill-rested-link (the ssh client dies when what it holds has had time to arrive)
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 
 def main() -> None:
@@ -20,6 +22,8 @@ def main() -> None:
         ssh.stdin.flush()
         left -= len(chunk)
         if left <= 0:
+            if mode == "kill-rested-link":
+                time.sleep(3)
             if mode == "kill-workstation":
                 os.kill(os.getppid(), signal.SIGKILL)
             ssh.kill()

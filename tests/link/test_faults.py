@@ -138,7 +138,7 @@ def test_the_link_or_the_workstation_dies_after_so_many_bytes(
 def test_an_upload_goes_on_where_it_was_cut(fleet: Fleet, releases: Releases, tmp_path: Path) -> None:
     scene = Scene(fleet, releases, tmp_path, False)
     size = len(scene.after)
-    relay = f"{sys.executable} {HERE / 'relay.py'} kill-link {size * 3 // 4} {fleet.network.ssh}"
+    relay = f"{sys.executable} {HERE / 'relay.py'} kill-rested-link {size * 3 // 4} {fleet.network.ssh}"
     assert scene.deploy(HYPERVERIFY_SSH=relay) == 6
     done = fleet.run("deploy", scene.new, "--to", "device0", "--json")
     assert done.json["devices"][0]["sent_bytes"] < size / 2
