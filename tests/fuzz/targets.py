@@ -67,14 +67,21 @@ class Bench:
         writes = event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
         if not self.watching or not (writes or event in CHANGES):
             return
-        paths = args[1:2] if event == "os.symlink" else args[: 2 if event in ("os.rename", "os.link") else 1]
-        for path in paths:
-            if not isinstance(path, int) and not self._inside(Path(os.fsdecode(path))):
-                raise WroteOutside(f"{event} {path!r}")
+        at = {"os.symlink": ((1, 2),), "os.rename": ((0, 2), (1, 3)), "os.link": ((0, 2), (1, 3))}
+        fds = {"os.remove": 1, "os.rmdir": 1, "os.mkdir": 2, "os.chmod": 2, "os.chown": 3}
+        for path, fd in at.get(event, ((0, fds.get(event)),)):
+            if not isinstance(args[path], int) and not self._inside(_absolute(args[path], args[fd] if fd else -1)):
+                raise WroteOutside(f"{event} {args[path]!r}")
 
     def _inside(self, path: Path) -> bool:
         """Where its folder really is; the last part may be a link that is replaced, not followed."""
         return path.parent.resolve().is_relative_to(self.folder)
+
+
+def _absolute(path: str | bytes, folder_fd: int) -> Path:
+    """A path as the call means it, which may be relative to an open folder: rmtree works so."""
+    base = Path(f"/proc/self/fd/{folder_fd}").readlink() if folder_fd >= 0 else Path.cwd()
+    return base / os.fsdecode(path)
 
 
 def parcel(bench: Bench, data: bytes) -> None:
