@@ -112,12 +112,6 @@ def soak(results: dict[str, Any]) -> str:
     shown = f"{table(['', 'target', 'measured'], rows)}\n\n{_pace(r)}\nAn environment with {packages}."
     if r["video_hours"] < 7.95:  # the last sample is up to a minute before the end
         shown += "\n\n**Eight hours in one run have not been shown yet.**"
-    if other := results.get("soak-5fps"):
-        o = other["replay"]
-        shown += (
-            f"\n\nAnother run, [results/soak-5fps.json](results/soak-5fps.json): {_length(o)}, {o['frames']:,} frames, "
-            f"{o['resident_mb']['most']:.0f} MB at most,\n{_growth(o['resident_slope'])} MB an hour."
-        )
     return shown
 
 
