@@ -16,6 +16,7 @@ from models.schedule import Schedule
 from models.spec import DEFAULT_SPEC, VerifierSpec, mobile_spec
 from toolkit.errors import ArtifactError, UsageError
 
+LEAST_COHORT = 100  # templates whose highest tenth says something
 GENERATORS = ("head", "film", "low-rank", "full", "embedding")
 
 
@@ -45,6 +46,7 @@ class TrainConfig:
     average: float = 0.999  # decay of the moving average of all weights, which is what is validated and shipped
     # How far the templates that distillation compares move to their person's mean, 0..1.
     person_targets: Schedule = field(default=Schedule(((0.0, 0.0),)))
+    cohort_targets: bool = False  # distil scores that strangers' verifiers give alike to every face (models/cohort.py)
     template_noise: float = 0.03  # standard deviation added to each template coordinate, then back to unit length
 
     clusters: int = 256  # k of KCS
@@ -53,6 +55,7 @@ class TrainConfig:
     ranking: Schedule = field(default=Schedule(((0.0, 1.0),)))
     cross_entropy: Schedule = field(default=Schedule(((0.0, 1.0),)))
     norm_penalty: Schedule = field(default=Schedule(((0.0, 1e-4),)))
+    cohort: Schedule = field(default=Schedule(((0.0, 0.0),)))  # penalty on faces that strangers' verifiers treat apart
     positive_weight: float = 30.0
     margin: float = 0.0  # above 0: a margin softmax takes the place of the weighted cross-entropy, as a baseline
 
@@ -70,6 +73,8 @@ class TrainConfig:
             (min(self.users, self.genuine, self.impostors) < 1, "users, genuine or impostors",
              (self.users, self.genuine, self.impostors), "at least 1 each"),
             (self.bank < 0, "bank", self.bank, "0 or more"),
+            (self.bank < LEAST_COHORT and any(weight for _, weight in self.cohort.points), "cohort",
+             [weight for _, weight in self.cohort.points], f"0 with a bank of less than {LEAST_COHORT} templates"),
             (self.margin < 0, "margin", self.margin, "0 or more"),
             (self.batch < 8, "batch", self.batch, "at least 8"),
             (self.shared_epochs < 0, "shared_epochs", self.shared_epochs, "0 (with --start) or more"),
@@ -91,7 +96,7 @@ class TrainConfig:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
-_SCHEDULES = ("person_targets", "hard_share", "distillation", "ranking", "cross_entropy", "norm_penalty")
+_SCHEDULES = ("person_targets", "hard_share", "distillation", "ranking", "cross_entropy", "norm_penalty", "cohort")
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from models.margin import margin_softmax
 # 0.75, fills the int8 output range [-1, 1].
 COSINE_CENTRE = 0.25
 COSINE_GAIN = 2.0
+HIGHEST = 0.1  # share of strangers' scores whose mean is to be alike for all faces, beside their deviation
 RANKING_SHARPNESS = 6.0  # of the softmax: a cosine 0.1 higher weighs 3.3 times as much
 
 
@@ -37,6 +38,7 @@ class Terms:
     ranking: Tensor
     cross_entropy: Tensor
     norm: Tensor
+    cohort: Tensor
 
     def __add__(self, other: Terms) -> Terms:
         return Terms(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
@@ -57,14 +59,13 @@ class VerificationLoss(nn.Module):
         cosines: Tensor,
         same: Tensor,
         personal: Tensor,
-        weights: tuple[float, float, float, float],
+        weights: tuple[float, float, float, float, float],
         every_pair: bool,
     ) -> Terms:
         """scores, cosines [U, N]; same [U, N] = 1 genuine, 0 impostor, -1 unknown; personal: the generated part of θ.
 
         `every_pair`: column n is one face under every template, and row n < N is that face's own; else each row has
-        faces of its own. `weights` are those of distillation, ranking, cross-entropy and norm penalty at this point of
-        the schedule.
+        faces of its own, and there is no cohort. `weights` are those of the terms at this point of the schedule.
         """
         distillation = F.mse_loss(scores, cosine_to_score(cosines))
         entropy = self._entropy(scores, same)
@@ -76,7 +77,8 @@ class VerificationLoss(nn.Module):
         else:
             ranked = ranking(scores, cosines)
         norm = personal.square().mean()
-        parts = (distillation, ranked, entropy, norm)
+        cohort = unlike_faces(scores[scores.shape[1] :]) if every_pair and weights[-1] else norm.new_zeros(())
+        parts = (distillation, ranked, entropy, norm, cohort)
         total = torch.stack([w * part for w, part in zip(weights, parts, strict=True)]).sum()
         return Terms(total, *parts)
 
@@ -96,6 +98,15 @@ def ranking(scores: Tensor, cosines: Tensor) -> Tensor:
     wanted = F.log_softmax(cosine_to_score(cosines, clip=False) * RANKING_SHARPNESS, dim=1)
     found = F.log_softmax(scores * RANKING_SHARPNESS, dim=1)
     return F.kl_div(found, wanted, log_target=True, reduction="batchmean")
+
+
+def unlike_faces(scores: Tensor) -> Tensor:
+    """How differently strangers' verifiers treat faces: scores [U, N] of every face under every template, to a number.
+
+    The variance over faces of the strangers' deviation, and of the mean of their highest scores.
+    """
+    highest = scores.topk(max(1, round(len(scores) * HIGHEST)), dim=0).values.mean(0)  # [N]
+    return highest.var() + scores.std(0).var()
 
 
 def same_person(a: Tensor, b: Tensor, a_row: Tensor, b_row: Tensor) -> Tensor:

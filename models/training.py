@@ -25,6 +25,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
 
 from models.augment import augment
+from models.cohort import Cohort
 from models.config import TrainConfig
 from models.distributed import CPU, Group, place
 from models.faceset import FaceSet, PersonTargets
@@ -42,7 +43,7 @@ SAVE_EVERY_S = 120.0
 CHECKPOINT_KEYS = ("config", "data", "stage", "step", "network", "average", "loss", "optimiser")
 VALIDATIONS = 10  # in a stage
 MAX_VALIDATION_USERS = 300  # enrolled to judge a run; every held-out face is shown to each of them
-Weights = tuple[float, float, float, float]
+Weights = tuple[float, float, float, float, float]
 ALONE = Group()
 Report = Callable[[str, int, int, dict[str, float]], None]  # stage, step, steps, values
 
@@ -83,7 +84,7 @@ class Trainer:
             self.network.trunk.compile()
         self.sampler = KcsSampler(train.templates, train.identity, config.clusters, config.seed)
         self.templates = torch.from_numpy(train.templates)
-        self.targets = PersonTargets(train)
+        self.targets = PersonTargets(train, Cohort.of(train.templates) if config.cohort_targets else None)
         self.identity = torch.from_numpy(train.identity)
         digest = hashlib.sha256(train.templates.data)
         digest.update(train.identity.data)
@@ -190,7 +191,7 @@ class Trainer:
         noise = torch.Generator().manual_seed(int(rng.integers(2**62)))
         c = self.config
         hard = c.hard_share.at(progress)
-        schedules = (c.distillation, c.ranking, c.cross_entropy, c.norm_penalty)
+        schedules = (c.distillation, c.ranking, c.cross_entropy, c.norm_penalty, c.cohort)
         target = c.person_targets.at(progress)
         weights = cast(Weights, tuple(schedule.at(progress) for schedule in schedules))
         self.network.train()
@@ -210,8 +211,8 @@ class Trainer:
         noisy = self._noisy(self.templates[enrolled], noise)  # [U, D], the same in every process
         part = self.network.shared_scores(noisy, self._faces(self.group.part(rows), self.group.own(noise)))
         scores = self.group.gathered(part, 1)  # [U, N]
-        targets = torch.from_numpy(self.targets.of(enrolled, target))  # [U, D]
-        cosines = targets @ targets[:faces].T
+        wanted = self.targets.enrolled(enrolled, target) @ self.targets.shown(rows, target).T
+        cosines = torch.from_numpy(wanted)  # [U, N]
         pairs = (scores, cosines.to(device), self.same_person(enrolled, rows).to(device))
         result: Terms = self.loss(*pairs, self.network.head.weight, weights, every_pair=True)
         return result
@@ -228,8 +229,8 @@ class Trainer:
         theta = group.gathered(theta, 0)
         same = torch.stack([self.same_person(enrol[i : i + 1], q)[0] for i, q in enumerate(queries)])
         personal = theta - theta.mean(0, keepdim=True).detach()
-        asked = self.targets.of(queries.ravel(), target).reshape(*queries.shape, -1)
-        cosines = torch.from_numpy(np.einsum("ud,uqd->uq", self.targets.of(enrol, target), asked))
+        asked = self.targets.shown(queries.ravel(), target).reshape(*queries.shape, -1)
+        cosines = torch.from_numpy(np.einsum("ud,uqd->uq", self.targets.enrolled(enrol, target), asked))
         pairs = (scores, cosines.to(device), same.to(device))
         result: Terms = self.loss(*pairs, personal, weights, every_pair=False)
         return result

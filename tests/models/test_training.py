@@ -17,6 +17,8 @@ from models.config import TrainConfig, read_config
 from models.embedding import EmbeddingTrainer, embed
 from models.faceset import FaceSet
 from models.hypernetwork import GENERATORS
+from models.losses import unlike_faces
+from models.schedule import Schedule
 from models.spec import DEFAULT_SPEC, MAX_FLOPS, MAX_PARAMS, mobile_spec
 from models.training import Interrupted, Trainer
 from models.validate import fit_score_range, held_out_scores
@@ -123,6 +125,19 @@ def test_what_is_no_embedding_network_is_refused(tmp_path: Path) -> None:
         (file := tmp_path / "other.onnx").write_bytes(content)
         with pytest.raises(ArtifactError, match="is not an embedding network"):
             open_embedding(file)
+
+
+def test_a_cohort_makes_faces_alike_to_strangers(tmp_path: Path) -> None:
+    unlike = []
+    for name, weight in (("without", 0.0), ("with", 300.0)):
+        run = trainer(
+            tmp_path / name, bank=128, cohort_targets=True, cohort=Schedule(((0.0, weight),)), shared_epochs=20.0
+        )
+        run.run(resume=False)
+        x = to_input(torch.from_numpy(run.held_out.pixels).permute(0, 3, 1, 2))
+        with torch.no_grad():
+            unlike.append(float(unlike_faces(run.averaged.eval().shared_scores(run.templates, x))))
+    assert unlike[1] < 0.6 * unlike[0], unlike
 
 
 def test_scores_are_stretched_to_the_int8_range_and_nothing_else(tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from models.augment import augment
+from models.cohort import Cohort
 from models.config import TrainConfig, read_config
 from models.faceset import FaceSet, PersonTargets
-from models.losses import VerificationLoss, cosine_to_score, same_person
+from models.losses import VerificationLoss, cosine_to_score, same_person, unlike_faces
 from models.optimiser import Optimiser
 from models.sampling import KcsSampler, spherical_kmeans
 from models.schedule import Schedule, one_cycle
@@ -54,7 +55,7 @@ def test_loss_terms_against_plain_numpy() -> None:
     loss = VerificationLoss(positive_weight=3.0)
     scores, cosines = torch.tensor([[0.5, -0.2, 0.1]]), torch.tensor([[0.6, 0.1, 0.9]])
     same, personal = torch.tensor([[1.0, 0.0, -1.0]]), torch.tensor([2.0, 0.0])
-    terms = loss(scores, cosines, same, personal, (2.0, 3.0, 1.0, 0.5), every_pair=False)
+    terms = loss(scores, cosines, same, personal, (2.0, 3.0, 1.0, 0.5, 9.0), every_pair=False)
     target = np.clip((cosines.numpy() - 0.25) * 2, -1, 1)
     assert terms.distillation.item() == pytest.approx(((scores.numpy() - target) ** 2).mean(), abs=1e-6)
     p = 1 / (1 + np.exp(-(8 * np.array([0.5, -0.2]) - 1)))
@@ -64,8 +65,20 @@ def test_loss_terms_against_plain_numpy() -> None:
     p, q = (np.exp(x) / np.exp(x).sum() for x in ((cosines[0].numpy() - 0.25) * 12, scores[0].numpy() * 6))
     assert terms.ranking.item() == pytest.approx((p * np.log(p / q)).sum(), abs=1e-4)
     expected = 2 * terms.distillation.item() + 3 * terms.ranking.item() + entropy + 0.5 * 2
-    assert terms.total.item() == pytest.approx(expected, abs=1e-4)
+    assert terms.total.item() == pytest.approx(expected, abs=1e-4), "rows with faces of their own have no cohort"
     assert cosine_to_score(torch.tensor(0.25)).item() == 0.0
+
+
+def test_strangers_of_the_bank_are_to_treat_all_faces_alike() -> None:
+    scores = np.random.default_rng(0).normal(0, [0.2, 0.3, 0.1], (203, 3)).astype(np.float32)
+    bank = scores[3:]  # the first are the batch's own templates
+    highest = np.sort(bank, 0)[-20:].mean(0)
+    unlike = highest.var(ddof=1) + bank.std(0, ddof=1).var(ddof=1)
+    assert unlike_faces(torch.from_numpy(bank)).item() == pytest.approx(unlike, rel=1e-4)
+    assert unlike_faces(torch.from_numpy(bank / bank.std(0))).item() < unlike
+    same, all_pairs = torch.zeros(203, 3), torch.from_numpy(scores)
+    terms = VerificationLoss(1.0)(all_pairs, all_pairs, same, torch.ones(1), (0.0, 0.0, 0.0, 0.0, 2.0), every_pair=True)
+    assert terms.total.item() == pytest.approx(2 * unlike, rel=1e-4)
 
 
 @pytest.mark.parametrize("every_pair", [True, False])
@@ -80,7 +93,7 @@ def test_margin_softmax_against_plain_numpy(every_pair: bool) -> None:
         own = np.exp(8 * (scores[u, n] - 0.35))
         losses.append(-np.log(own / (own + rivals)))
     terms = VerificationLoss(30.0, margin=0.35)(
-        torch.from_numpy(scores), torch.zeros(4, 4), torch.from_numpy(same), torch.zeros(1), (0.0, 0.0, 1.0, 0.0),
+        torch.from_numpy(scores), torch.zeros(4, 4), torch.from_numpy(same), torch.zeros(1), (0.0, 0.0, 1.0, 0.0, 0.0),
         every_pair,
     )  # fmt: skip
     assert terms.cross_entropy.item() == pytest.approx(np.mean(losses), rel=1e-4)
@@ -92,7 +105,7 @@ def test_ranking_of_a_batch_against_more_templates_than_its_own() -> None:
     g = torch.Generator().manual_seed(0)
     scores, cosines = torch.rand(5, 2, generator=g), torch.rand(5, 2, generator=g)
     same = torch.zeros(5, 2)
-    terms = VerificationLoss(1.0)(scores, cosines, same, torch.zeros(1), (1.0, 1.0, 1.0, 1.0), every_pair=True)
+    terms = VerificationLoss(1.0)(scores, cosines, same, torch.zeros(1), (1.0, 1.0, 1.0, 1.0, 0.0), every_pair=True)
 
     def divergence(score: np.ndarray, cosine: np.ndarray) -> float:
         p, q = (np.exp(x) / np.exp(x).sum() for x in ((cosine - 0.25) * 12, score * 6))
@@ -168,6 +181,22 @@ def test_targets_move_toward_the_person() -> None:
     assert np.allclose(templates, np.eye(4)), "the set itself stays as it is"
 
 
+def test_cosines_normalised_by_a_cohort() -> None:
+    """Strangers' cosines with any face get mean 0 and one deviation: T-norm, in closed form."""
+    rng = np.random.default_rng(0)
+    templates = rng.normal(0.3, np.linspace(0.2, 1, 8), (500, 8))
+    templates /= np.linalg.norm(templates, axis=1, keepdims=True)
+    cohort = Cohort.of(templates.astype(np.float32))
+    wanted = cohort.as_enrolled(templates) @ cohort.as_shown(templates[:9]).T
+    cosines = templates @ templates[:9].T
+    np.testing.assert_allclose(wanted.mean(0), 0, atol=1e-6)
+    np.testing.assert_allclose(wanted / cohort.deviation, (cosines - cosines.mean(0)) / cosines.std(0), atol=1e-4)
+    assert cohort.deviation == pytest.approx(np.sqrt(((templates @ templates.T).std(0) ** 2).mean()), rel=1e-4)
+    faces = FaceSet(np.zeros((500, 1, 1, 3), np.uint8), templates.astype(np.float32), np.arange(500), (), ())
+    targets, rows = PersonTargets(faces, cohort), np.arange(9)
+    np.testing.assert_allclose(targets.enrolled(np.arange(500), 0.5) @ targets.shown(rows, 0.5).T, wanted, atol=1e-6)
+
+
 def test_muon_turns_every_direction_of_a_convolution_alike() -> None:
     spec = mobile_spec(32, 8, ((12, 2),), features=16)
     trunk = Trunk(spec)
@@ -205,6 +234,7 @@ def test_shipped_configurations_are_valid() -> None:
         ('faces = ["a"]\npersonal_steps = 5', "no second stage"),
         ('faces = ["a"]\ngenerator = "full"', "more than 0 with the full"),
         ('faces = ["a"]\nconv_rate = -1', "conv_rate is not possible"),
+        ('faces = ["a"]\nbank = 64\ncohort = 1', "cohort is not possible"),
         ('faces = ["a"]\nperson_targets = 1.5', "person_targets is not possible"),
         ("faces = [", "is not TOML"),
     ],
