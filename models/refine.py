@@ -32,6 +32,7 @@ from export.integer import channel_factors
 from export.quantize import quantise
 from models.augment import augment
 from models.bank import Bank
+from models.cohort import Cohort
 from models.generator import Generator, OperatingPoint, fuse_photos, fuse_templates
 from models.losses import cosine_to_score
 from models.spec import VerifierSpec
@@ -118,8 +119,10 @@ def refine(
     before = after = None
     if len(pixels) > 1 and config.steps:
         held, rest = held_out_photo(templates)
+        cohort = Cohort.of(bank.templates) if h.info.training.get("cohort_targets") else None
+        cosines = wanted_cosines(template, templates[rest], bank, cohort)
         with _one_thread():
-            faces = training_faces(pixels[rest], templates[rest] @ template, bank, strangers, config)
+            faces = training_faces(pixels[rest], *cosines, bank, strangers, config)
             trained, done = train(h, theta, faces, _boundary(points), config)
             views = augmented(np.repeat(pixels[[held]], JUDGED_VIEWS, 0), config.seed + 1)
         judging = bank.pixels(strangers.judging)
@@ -176,15 +179,30 @@ class TrainingFaces:
     groups: tuple[np.ndarray, ...]  # own, similar strangers, random strangers
 
 
+def wanted_cosines(
+    template: np.ndarray, own: np.ndarray, bank: Bank, cohort: Cohort | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Those of the person's template [D] with their own photos' [K, D] and with the bank's faces, as h was taught."""
+    if cohort is None:
+        return own @ template, bank.templates @ template
+    enrolled = cohort.as_enrolled(template)
+    return cohort.as_shown(own) @ enrolled, cohort.as_shown(bank.templates) @ enrolled
+
+
 def training_faces(
-    own: np.ndarray, own_cosines: np.ndarray, bank: Bank, strangers: Strangers, c: RefineConfig
+    own: np.ndarray,
+    own_cosines: np.ndarray,
+    bank_cosines: np.ndarray,
+    bank: Bank,
+    strangers: Strangers,
+    c: RefineConfig,
 ) -> TrainingFaces:
     """Own photos [K, H, W, 3] in `views` views, and strangers in one each, all augmented alike: a stranger must not be
     known by the lack of noise."""
     views = np.arange(c.views) % len(own)
     rows = np.concatenate([strangers.similar, strangers.random])
     pixels = augmented(np.concatenate([own[views], bank.pixels(rows)]), c.seed)
-    cosines = np.concatenate([own_cosines[views], strangers.cosine[rows]]).astype(np.float32)
+    cosines = np.concatenate([own_cosines[views], bank_cosines[rows]]).astype(np.float32)
     ends = np.cumsum([len(views), len(strangers.similar)])
     groups = tuple(np.split(np.arange(len(pixels)), ends))
     return TrainingFaces(pixels, torch.from_numpy(cosines), (torch.arange(len(pixels)) < len(views)).float(), groups)
@@ -209,7 +227,8 @@ def train(
     x = _through_frozen(spec, theta, faces.pixels, first)  # [N, C, H', W']
     parts, optimiser = _optimiser(spec, theta, first, c)
     rates = [group["lr"] for group in optimiser.param_groups]
-    factor = float(h.info.training.get("score_factor", 1.0))  # what scores were stretched by since its training
+    told = h.info.training  # what became of scores since its training
+    factor, shift = float(told.get("score_factor", 1.0)), float(told.get("score_shift", 0.0))
     rng = np.random.default_rng(c.seed)
     for step in range(c.steps):
         progress = step / c.steps
@@ -221,7 +240,7 @@ def train(
             group["lr"] = rate * (1 + math.cos(math.pi * progress)) / 2
         rows = torch.from_numpy(np.concatenate([rng.choice(group, c.group) for group in faces.groups]))
         scores = verify_users(spec, torch.cat(parts)[None], x[rows][None], first)[0]  # [n]
-        distillation = F.mse_loss(scores / factor, cosine_to_score(faces.cosines[rows]))
+        distillation = F.mse_loss((scores - shift) / factor, cosine_to_score(faces.cosines[rows]))
         logits = (scores - boundary) / factor * LOGIT_GAIN
         loss = c.distillation * distillation + F.binary_cross_entropy_with_logits(logits, faces.genuine[rows])
         optimiser.zero_grad(set_to_none=True)

@@ -140,12 +140,12 @@ class Trainer:
     def fit_int8(self) -> dict[str, Any]:
         """Let the averaged network use the int8 ranges whole. To be called once, after the last step.
 
-        Returns the median factor of each layer that was scaled, and that of all scores.
+        Returns the median factor of each layer that was scaled, and what became of all scores.
         """
         pixels = torch.from_numpy(self.held_out.pixels).permute(0, 3, 1, 2)
         factors = fill_ranges(self.averaged, to_input(pixels))
-        score = fit_score_range(self.averaged, self.held_out, MAX_VALIDATION_USERS)
-        return {"range_factors": factors, "score_factor": score}
+        factor, shift = fit_score_range(self.averaged, self.held_out, MAX_VALIDATION_USERS)
+        return {"range_factors": factors, "score_factor": factor, "score_shift": shift}
 
     def _validated(self) -> Validation:
         network = self.averaged

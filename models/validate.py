@@ -13,7 +13,9 @@ from models.hypernetwork import HyperNetwork
 from models.verifier import to_input, verify_users
 
 BLOCK = 256
-SHARE_IN_RANGE = 0.999  # of genuine scores that int8 can tell from its largest value
+# An int8 score is one of 256 values; these quantiles of strangers' and of genuine scores become the first and the last.
+# No threshold lies beyond them, and what lies between is told apart more finely.
+LOWEST, HIGHEST = 0.25, 0.99
 
 
 @dataclass(frozen=True)
@@ -31,17 +33,21 @@ def validate(network: HyperNetwork, faces: FaceSet, max_users: int = 0) -> Valid
 
 
 @torch.no_grad()
-def fit_score_range(network: HyperNetwork, faces: FaceSet, max_users: int = 0) -> float:
-    """Stretch all scores by one factor, so that nearly all genuine ones fit the int8 output; returns the factor.
+def fit_score_range(network: HyperNetwork, faces: FaceSet, max_users: int = 0) -> tuple[float, float]:
+    """Let the scores among which decisions fall fill the int8 output: factor and shift, the same for all scores.
 
-    Training leaves the scores' unit open. Past the range's end the strict operating points would be lost.
+    Training leaves the scores' unit open.
     """
-    genuine, _ = held_out_scores(network, faces, max_users)
-    peak = float(np.quantile(genuine, SHARE_IN_RANGE))
-    factor = 1 / peak if peak > 0 else 1.0  # a network that has learned nothing is left alone
+    genuine, impostor = held_out_scores(network, faces, max_users)
+    low, high = float(np.quantile(impostor, LOWEST)), float(np.quantile(genuine, HIGHEST))
+    if high <= low:
+        return 1.0, 0.0  # a network that has learned nothing is left alone
+    factor = 2 / (high - low)
+    shift = 1 - factor * high
     for parameter in network.head.parameters():
         parameter.mul_(factor)
-    return factor
+    network.head.bias[-1] += shift
+    return factor, shift
 
 
 @torch.no_grad()

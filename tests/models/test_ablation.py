@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,13 @@ def test_the_committed_generators_see_equally_many_faces() -> None:
     for name in GENERATORS[1:]:
         c = variants[name]
         assert c.personal_steps * c.users * (c.genuine + c.impostors) == pytest.approx(budget, rel=0.01)
+
+
+def test_the_committed_cohorts_differ_in_nothing_else() -> None:
+    variants = {v.name: v.config for v in read_ablation(Path("configs/alike.toml"))}
+    plain = variants.pop("as-before")
+    assert [c.cohort.at(0.5) for c in variants.values()] == [0.0, 10.0, 50.0, 300.0]
+    assert {replace(c, cohort=plain.cohort, cohort_targets=False) for c in variants.values()} == {plain}
 
 
 def test_the_committed_search_draws_different_forms_within_the_budgets() -> None:

@@ -215,7 +215,8 @@ def test_muon_turns_every_direction_of_a_convolution_alike() -> None:
 
 
 def test_shipped_configurations_are_valid() -> None:
-    comparisons = {ROOT / "configs" / f"{name}.toml" for name in ("ablations", "forms", "generators", "search")}
+    names = ("ablations", "alike", "forms", "generators", "search")
+    comparisons = {ROOT / "configs" / f"{name}.toml" for name in names}
     files = sorted(set((ROOT / "configs").glob("*.toml")) - comparisons)
     assert files
     for file in files:

@@ -200,6 +200,7 @@ def _about(trainer: Trainer, config: str, validation: dict[str, Any]) -> dict[st
     return {
         "configuration": config,
         "configuration_hash": trainer.config.hash,
+        "cohort_targets": trainer.config.cohort_targets,
         "faces": len(trainer.train),
         "identities": int(identity.max(initial=-1)) + 1,
         "held_out_faces": len(trainer.held_out),
