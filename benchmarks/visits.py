@@ -138,8 +138,10 @@ def noise_of(scores: np.ndarray) -> float:
     """The deviation of independent noise that would move the mean of the first n frames as it moves.
 
     A frame's own deviation would not do: the noise of neighbours is correlated, mirrored frames against the others.
+    Visits with a frame at an end of the int8 range, beyond which nothing strays, would tell too little of it.
     """
     whole = scores[~np.isnan(scores[:, LEVEL_FRAMES - 1]), :LEVEL_FRAMES]
+    whole = whole[((whole > -1) & (whole < 127 / 128)).all(1)]
     number = np.arange(1, LEVEL_FRAMES)
     means = np.cumsum(whole, 1)[:, :-1] / number
     strayed = ((means - whole.mean(1, keepdims=True)) ** 2).mean(0)

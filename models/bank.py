@@ -12,11 +12,13 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
+from models.cohort import Cohort
 from models.spec import VerifierSpec
 from toolkit.atomic import write_atomically
 from toolkit.errors import ArtifactError, InputError, MissingError
@@ -50,6 +52,11 @@ class Bank:
     def pixels(self, rows: np.ndarray) -> np.ndarray:
         """Crops uint8 RGB [len(rows), H, W, 3]."""
         return np.stack([self.blocks[row // BLOCK][row % BLOCK] for row in rows.tolist()])
+
+    @cached_property
+    def cohort(self) -> Cohort:
+        """Moments of the templates, for targets that are normalised by them."""
+        return Cohort.of(self.templates)
 
     @property
     def sha256(self) -> str:

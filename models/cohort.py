@@ -7,6 +7,9 @@ Here it is learned: distillation asks for the backbone's cosines so normalised, 
 templates say of each face alike. Nothing is added to the verifier. Its counterpart for users is
 `models/normalisation.py`.
 
+The moments are of single photos' templates. While distillation compares people rather than photos (`person_targets`)
+they fit less well; training ends with photos.
+
 This is the project's own step; the paper is not known to have one.
 
 Letters: U templates, N faces, D template dimensions.

@@ -42,8 +42,8 @@ class EmbeddingTrainer(Trainer):
         noisy = self._noisy(self.templates[enrolled], noise)  # [U, D]
         features = self.network.trunk(self._faces(rows, noise)).flatten(1)  # [N, F]
         scores = self.network.scores_of_features(noisy, features)  # [U, N]
-        wanted = self.targets.enrolled(enrolled, target) @ self.targets.shown(rows, target).T
-        cosines = torch.from_numpy(wanted)  # [U, N]
+        users, shown = self.targets.enrolled(enrolled, target), self.targets.shown(rows, target)
+        cosines = torch.from_numpy(users) @ torch.from_numpy(shown).T  # [U, N]
         same = self.same_person(enrolled, rows)  # [U, N]
         penalised = self.network.head.weight
         by_template: Terms = self.loss(scores, cosines, same, penalised, weights, every_pair=True)

@@ -2,7 +2,7 @@
 
 Weighted binary cross-entropy and a norm penalty on the generated weights are the paper's. Distillation from the
 backbone's own similarities, of their values and of their ranking, is this project's addition: it gives a target to
-every pair, also of unknown people.
+every pair, also of unknown people. So is the penalty on faces that strangers' verifiers treat apart.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Terms:
 
 
 class VerificationLoss(nn.Module):
-    """Sum of four terms over (template, face) pairs. Holds the learned score-to-logit line."""
+    """Sum of five terms over (template, face) pairs. Holds the learned score-to-logit line."""
 
     def __init__(self, positive_weight: float, margin: float = 0.0):
         super().__init__()

@@ -119,10 +119,9 @@ def refine(
     before = after = None
     if len(pixels) > 1 and config.steps:
         held, rest = held_out_photo(templates)
-        cohort = Cohort.of(bank.templates) if h.info.training.get("cohort_targets") else None
-        cosines = wanted_cosines(template, templates[rest], bank, cohort)
+        cohort = bank.cohort if h.info.training.get("cohort_targets") else None
         with _one_thread():
-            faces = training_faces(pixels[rest], *cosines, bank, strangers, config)
+            faces = training_faces(pixels[rest], templates[rest], template, bank, strangers, cohort, config)
             trained, done = train(h, theta, faces, _boundary(points), config)
             views = augmented(np.repeat(pixels[[held]], JUDGED_VIEWS, 0), config.seed + 1)
         judging = bank.pixels(strangers.judging)
@@ -179,22 +178,20 @@ class TrainingFaces:
     groups: tuple[np.ndarray, ...]  # own, similar strangers, random strangers
 
 
-def wanted_cosines(
-    template: np.ndarray, own: np.ndarray, bank: Bank, cohort: Cohort | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Those of the person's template [D] with their own photos' [K, D] and with the bank's faces, as h was taught."""
+def wanted_cosines(template: np.ndarray, shown: np.ndarray, cohort: Cohort | None) -> np.ndarray:
+    """Those of a person's template [D] with faces' templates [N, D]; with a cohort, normalised by it."""
     if cohort is None:
-        return own @ template, bank.templates @ template
-    enrolled = cohort.as_enrolled(template)
-    return cohort.as_shown(own) @ enrolled, cohort.as_shown(bank.templates) @ enrolled
+        return np.asarray(shown @ template)
+    return np.asarray(cohort.as_shown(shown) @ cohort.as_enrolled(template))
 
 
 def training_faces(
     own: np.ndarray,
-    own_cosines: np.ndarray,
-    bank_cosines: np.ndarray,
+    own_templates: np.ndarray,
+    template: np.ndarray,
     bank: Bank,
     strangers: Strangers,
+    cohort: Cohort | None,
     c: RefineConfig,
 ) -> TrainingFaces:
     """Own photos [K, H, W, 3] in `views` views, and strangers in one each, all augmented alike: a stranger must not be
@@ -202,7 +199,8 @@ def training_faces(
     views = np.arange(c.views) % len(own)
     rows = np.concatenate([strangers.similar, strangers.random])
     pixels = augmented(np.concatenate([own[views], bank.pixels(rows)]), c.seed)
-    cosines = np.concatenate([own_cosines[views], bank_cosines[rows]]).astype(np.float32)
+    shown = np.concatenate([own_templates[views], bank.templates[rows]])
+    cosines = wanted_cosines(template, shown, cohort).astype(np.float32)
     ends = np.cumsum([len(views), len(strangers.similar)])
     groups = tuple(np.split(np.arange(len(pixels)), ends))
     return TrainingFaces(pixels, torch.from_numpy(cosines), (torch.arange(len(pixels)) < len(views)).float(), groups)

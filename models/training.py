@@ -211,8 +211,8 @@ class Trainer:
         noisy = self._noisy(self.templates[enrolled], noise)  # [U, D], the same in every process
         part = self.network.shared_scores(noisy, self._faces(self.group.part(rows), self.group.own(noise)))
         scores = self.group.gathered(part, 1)  # [U, N]
-        wanted = self.targets.enrolled(enrolled, target) @ self.targets.shown(rows, target).T
-        cosines = torch.from_numpy(wanted)  # [U, N]
+        users, shown = self.targets.enrolled(enrolled, target), self.targets.shown(rows, target)
+        cosines = torch.from_numpy(users) @ torch.from_numpy(shown).T  # [U, N]
         pairs = (scores, cosines.to(device), self.same_person(enrolled, rows).to(device))
         result: Terms = self.loss(*pairs, self.network.head.weight, weights, every_pair=True)
         return result

@@ -15,7 +15,7 @@ from models.verifier import to_input, verify_users
 BLOCK = 256
 # An int8 score is one of 256 values; these quantiles of strangers' and of genuine scores become the first and the last.
 # No threshold lies beyond them, and what lies between is told apart more finely.
-LOWEST, HIGHEST = 0.25, 0.99
+LOWEST, HIGHEST = 0.05, 0.99
 
 
 @dataclass(frozen=True)

@@ -89,10 +89,13 @@ def made_up(people: int = 60, seed: int = 4) -> Visits:
 
 def test_levels_and_noise_of_visits_are_found_again() -> None:
     rng = np.random.default_rng(3)
-    level = rng.standard_normal(4000)
-    scores = level[:, None] + 0.3 * rng.standard_normal((4000, FRAMES))
+    level = 0.3 * rng.standard_normal(4000)
+    scores = level[:, None] + 0.06 * rng.standard_normal((4000, FRAMES))
     assert levels(scores) == pytest.approx(scores[:, :LEVEL_FRAMES].mean(1))
-    assert noise_of(scores) == pytest.approx(0.3, rel=0.03)
+    assert noise_of(scores) == pytest.approx(0.06, rel=0.03)
+    clipped = (scores - 0.6).clip(-1, 127 / 128)
+    assert (clipped[:, :LEVEL_FRAMES] == -1).any(1).mean() > 0.1
+    assert noise_of(clipped) == pytest.approx(0.06, rel=0.03), "what strays beyond the range is not seen"
     scores[0, 2:] = np.nan
     assert len(levels(scores)) == 3999, "too short a visit has no level"
     told = distribution(rng.exponential(0.1, 100_000))

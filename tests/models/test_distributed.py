@@ -28,6 +28,7 @@ RUN = textwrap.dedent("""
     from test_training import config, world
     import models.training as training
     from models.distributed import Group, joined_processes
+    from models.schedule import Schedule
 
     average = Group.average_gradients
 
@@ -50,23 +51,25 @@ RUN = textwrap.dedent("""
     training.augment = lambda pixels, noise: pixels  # each process draws changes of its own
     training.Trainer._noisy = lambda self, templates, noise: templates
     out = Path(sys.argv[1])
+    ALIKE = {"cohort_targets": True, "bank": 128, "cohort": Schedule(((0.0, 5.0),))}
     found = {}
     with joined_processes() as group:
         for kind, epochs, steps in (("head", 0.5, 0), ("full", 0.0, 1)):
             shown, gradients = [], []
-            run = trainer(out / kind, losses(shown), generator=kind, shared_epochs=epochs, personal_steps=steps)
+            settings = {"shared_epochs": epochs, "personal_steps": steps} | (ALIKE if epochs else {})
+            run = trainer(out / kind, losses(shown), generator=kind, **settings)
             run.run(resume=False)
             found[kind] = {"losses": shown, "gradients": gradients[0], "state": state(run)}
         def interrupt(stage, step, *rest):
             os.kill(os.getpid(), signal.SIGINT)
-        run = trainer(out / "resumed", interrupt if group.first else losses([]))
+        run = trainer(out / "resumed", interrupt if group.first else losses([]), **ALIKE)
         try:
             run.run(resume=True)
             raise SystemExit("nobody stopped")
         except training.Interrupted:
             if group.size > 1:
                 dist.barrier()
-        run = trainer(out / "resumed", losses([]))
+        run = trainer(out / "resumed", losses([]), **ALIKE)
         run.run(resume=True)
         found["resumed"] = state(run)
         if group.first:

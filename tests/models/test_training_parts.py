@@ -235,7 +235,12 @@ def test_shipped_configurations_are_valid() -> None:
         ('faces = ["a"]\npersonal_steps = 5', "no second stage"),
         ('faces = ["a"]\ngenerator = "full"', "more than 0 with the full"),
         ('faces = ["a"]\nconv_rate = -1', "conv_rate is not possible"),
-        ('faces = ["a"]\nbank = 64\ncohort = 1', "cohort is not possible"),
+        ('faces = ["a"]\nbank = 64\ncohort = 1', "less than 100 templates"),
+        (
+            'faces = ["a"]\ngenerator = "film"\npersonal_steps = 5\nshared_epochs = 0\ncohort = 1',
+            "without a shared stage",
+        ),
+        ('faces = ["a"]\ngenerator = "embedding"\ncohort_targets = true', "false for an embedding"),
         ('faces = ["a"]\nperson_targets = 1.5', "person_targets is not possible"),
         ("faces = [", "is not TOML"),
     ],
