@@ -13,3 +13,7 @@ def percent(rate: dict[str, float]) -> str:
 
 def count(rate: dict[str, float]) -> str:
     return f"{rate['errors']:,} of {rate['trials']:,}, {percent(rate)}"
+
+
+def verdict(met: bool) -> str:
+    return "met" if met else "**missed**"

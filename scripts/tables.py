@@ -16,8 +16,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # found from a clone that is not installed, too
 
-from cells import percent, table
+from cells import percent, table, verdict
 from device_tables import door, instructions, soak, visitors
+from speed_tables import cross, latency, peak, peer_latency
 
 from benchmarks.report.build import build
 from benchmarks.report.build import read_results as found_results
@@ -33,7 +34,6 @@ PRECISIONS = ("fp32", "int8")
 SIDES = {"one_sided": "one-sided", "both_sides": "both sides added"}
 AIMS = {"one_sided": 0.97, "both_sides": 0.985}  # accuracy, int8
 TMR_AIMS = {"1e-2": 0.93, "1e-3": 0.80}
-STAGES = {"SFace embedding a crop": "backbone/sface", "detection": "detect", "alignment": "align"}
 INTRODUCTION = """
 
 Written by `make results` from `docs/results`, never by hand: run it again to check a number. What the words mean, and
@@ -178,52 +178,6 @@ def groups(results: dict[str, Any]) -> str:
     return table(["stranger", "FMR where everybody's is 1e-3", "times everybody's", "pairs"], rows)
 
 
-def verdict(met: bool) -> str:
-    return "met" if met else "**missed**"
-
-
-def latency(results: dict[str, Any]) -> str:
-    times, faster = results["bench"]["latency"], results["bench"]["times_faster_than_sface"]
-    rows = [
-        [key, f"{times[f'verify/{key}']['p50_ms']:.3f}", f"{times[f'verify/{key}']['p90_ms']:.3f}",
-         f"{times[f'end_to_end/{key}']['p50_ms']:.1f}", f"{factor:.0f}×"]
-        for key, factor in faster.items()
-    ]  # fmt: skip
-    head = ["runtime / file", "verifier p50, ms", "p90", "detect + align + verify p50, ms", "faster than SFace"]
-    stages = (f"{stage} {times[key]['p50_ms']:.2f} ms" for stage, key in STAGES.items())
-    device = results["bench"]["device"]["processor"]
-    return f"{table(head, rows)}\n\nOne thread of {device}, one run; in it, p50: {', '.join(stages)}."
-
-
-def peer_latency(results: dict[str, Any]) -> str:
-    r = results["peer-latency"]
-    rows = [
-        [row["name"], f"{row['params']:,}", f"{row['macs'] / 1e6:,.1f}", f"{row['file_bytes'] / 1000:,.0f}",
-         f"{row['p50_ms']:.3f}", f"{row['at_its_size']['p50_ms']:.3f}" if "at_its_size" in row else "",
-         f"{row['accuracy']:.2%}" if row.get("accuracy") else ""]
-        for row in r["peers"] if "p50_ms" in row
-    ]  # fmt: skip
-    head = ["", "parameters", "MMAC", "kB", "p50, ms a face", "of its size", "LFW view 2"]
-    aims = [
-        f"{a['reached']:.0f}× faster than {a['network']} with shrinking ({verdict(a['met'])}: {a['aim']}×), "
-        f"{a['reached_at_its_size']:.0f}× without ({verdict(a['met_at_its_size'])})"
-        for a in r["aims"]
-    ]
-    return f"{table(head, rows)}\n\nOne run, one thread of {r['device']['processor']}. {'; '.join(aims)}."
-
-
-def peak(results: dict[str, Any]) -> str:
-    p = results["bench"].get("int8_peak")
-    if p is None:
-        return "Not measured yet: `docs/results/bench.json` is older than this."
-    share, target = p["share_of_peak"], 0.3
-    return (
-        f"In `bench.json` the C code makes {p['achieved_macs_per_s'] / 1e9:.1f} G multiply-accumulates a second, "
-        f"{share:.0%} of the core's {p['macs_per_s'] / 1e9:.0f} G\n({p['instructions']}). "
-        f"The target, {target:.0%}, is {verdict(share >= target)}."
-    )
-
-
 def thresholds(results: dict[str, Any]) -> str:
     rows = [
         [number, name, f"{p['threshold']:+.4f}", f"{p['fmr']:.2e}", f"{p['fnmr']:.1%}", f"{p['impostor_pairs']:,}",
@@ -261,19 +215,6 @@ def refinement(results: dict[str, Any]) -> str:
         f"int8, single probes: {one['genuine_pairs']:,} genuine and {one['impostor_pairs']:,}\nimpostor pairs of "
         f"{one['people']} people, one threshold for all, set on these impostors; a bank of {r['bank_faces']:,} faces."
     )
-
-
-def _numbers(row: dict[str, Any], keys: tuple[str, ...]) -> list[str]:
-    return [f"{row[key]:,}" if key in row else "" for key in keys]
-
-
-def cross(results: dict[str, Any]) -> str:
-    keys = ("instructions", "flash_bytes", "ram_bytes", "stack_bytes")
-    rows = [
-        [row["target"], "equal" if row["bit_exact"] else "**different**", *_numbers(row, keys)]
-        for row in results["cross"]["targets"]
-    ]
-    return table(["target", "every layer", "instructions", "flash, bytes", "RAM, bytes", "stack, bytes"], rows)
 
 
 def flips(results: dict[str, Any]) -> str:
