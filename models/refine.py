@@ -2,9 +2,9 @@
 
 The generator makes θ in one pass from what it learned of many people. Here that one f is trained further, on the
 person's own photos against a bank of strangers, half of them those whose templates are most like the person's. Its
-targets are the backbone's own similarities, normalised as in h's training, and who is who. Then its scores are moved, by
-the last layer alone, so that strangers pass the generator's thresholds as often as those say. Not part of the paper: this
-project's addition.
+targets are the backbone's own similarities, normalised as in h's training, and who is who. Then its scores are moved,
+by the last layer alone, so that strangers pass the generator's thresholds as often as those say. Not part of the paper:
+this project's addition.
 
 What is trained on never judges. One photo and a part of the bank's people are kept apart; the trained weights are taken
 only if they tell that photo from those strangers better than the generated ones did, in the int8 file that ships.
