@@ -21,7 +21,7 @@ from models.losses import unlike_faces
 from models.schedule import Schedule
 from models.spec import DEFAULT_SPEC, MAX_FLOPS, MAX_PARAMS, mobile_spec
 from models.training import Interrupted, Trainer
-from models.validate import fit_score_range, held_out_scores
+from models.validate import HIGHEST, LOWEST, fit_score_range, held_out_scores
 from models.verifier import to_input
 from toolkit.errors import ArtifactError, MissingError, UsageError
 
@@ -156,8 +156,8 @@ def test_scores_are_stretched_to_the_int8_range_and_nothing_else(tmp_path: Path)
     stretched = held_out_scores(run.averaged, run.held_out, 0)
     for old, new in zip(scores, stretched, strict=True):
         np.testing.assert_allclose(new, old * fitted["score_factor"] + fitted["score_shift"], atol=2e-4)
-    assert np.quantile(stretched[0], 0.99) == pytest.approx(1, abs=2e-4)
-    assert np.quantile(stretched[1], 0.25) == pytest.approx(-1, abs=2e-4)
+    assert np.quantile(stretched[0], HIGHEST) == pytest.approx(1, abs=2e-4)
+    assert np.quantile(stretched[1], LOWEST) == pytest.approx(-1, abs=2e-4)
     assert run._validated().eer == pytest.approx(before.eer, abs=1e-6)
 
 
