@@ -54,3 +54,10 @@ class Cohort:
         """Faces' templates [N, D], each scaled so that strangers' products with it spread as all do on average."""
         spread = np.sqrt(np.einsum("nd,de,ne->n", templates, self.covariance, templates, optimize=True))
         return np.asarray(templates * (self.deviation / np.maximum(spread, 1e-6))[:, None], np.float32)
+
+
+def comparable(enrolled: np.ndarray, shown: np.ndarray, cohort: Cohort | None) -> tuple[np.ndarray, np.ndarray]:
+    """Templates [U, D] and [N, D] whose products are the cosines to learn: as they are, or normalised by a cohort."""
+    if cohort is None:
+        return enrolled, shown
+    return cohort.as_enrolled(enrolled), cohort.as_shown(shown)

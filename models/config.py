@@ -62,6 +62,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Check the settings together. Raises UsageError."""
         one_stage = self.generator in ("head", "embedding")
+        cohort = [weight for _, weight in self.cohort.points]
         problems = [
             (self.generator not in GENERATORS, "generator", self.generator, ", ".join(GENERATORS)),
             (self.backbone not in BACKBONES, "backbone", self.backbone, " or ".join(BACKBONES)),
@@ -73,10 +74,10 @@ class TrainConfig:
             (min(self.users, self.genuine, self.impostors) < 1, "users, genuine or impostors",
              (self.users, self.genuine, self.impostors), "at least 1 each"),
             (self.bank < 0, "bank", self.bank, "0 or more"),
-            (self.bank < LEAST_COHORT and any(weight for _, weight in self.cohort.points), "cohort",
-             [weight for _, weight in self.cohort.points], f"0 with a bank of less than {LEAST_COHORT} templates"),
-            (not self.shared_epochs and any(weight for _, weight in self.cohort.points), "cohort",
-             [weight for _, weight in self.cohort.points], "0 without a shared stage, where templates meet all faces"),
+            (self.bank < LEAST_COHORT and any(cohort), "cohort", cohort,
+             f"0 with a bank of less than {LEAST_COHORT} templates"),
+            (not self.shared_epochs and any(cohort), "cohort", cohort,
+             "0 without a shared stage, where templates meet all faces"),
             (self.cohort_targets and self.generator == "embedding", "cohort_targets", True,
              "false for an embedding, whose scores are the same both ways"),
             (self.margin < 0, "margin", self.margin, "0 or more"),

@@ -42,9 +42,8 @@ class EmbeddingTrainer(Trainer):
         noisy = self._noisy(self.templates[enrolled], noise)  # [U, D]
         features = self.network.trunk(self._faces(rows, noise)).flatten(1)  # [N, F]
         scores = self.network.scores_of_features(noisy, features)  # [U, N]
-        users, shown = self.targets.enrolled(enrolled, target), self.targets.shown(rows, target)
-        cosines = torch.from_numpy(users) @ torch.from_numpy(shown).T  # [U, N]
-        same = self.same_person(enrolled, rows)  # [U, N]
+        targets = torch.from_numpy(self.targets.of(enrolled, target))  # [U, D]
+        cosines, same = targets @ targets[:faces].T, self.same_person(enrolled, rows)  # [U, N]
         penalised = self.network.head.weight
         by_template: Terms = self.loss(scores, cosines, same, penalised, weights, every_pair=True)
         embeddings = F.normalize(features, dim=1)

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from models.backbone import Backbone
-from models.cohort import Cohort
 from models.facedata import decoded, face_blocks
 from models.facestream import face_files
 from toolkit.errors import InputError
@@ -70,11 +69,10 @@ class PersonTargets:
     """Templates moved towards the mean of all of their person's.
 
     One photo's template also tells its pose and its light; the mean of several tells mostly who it is.
-    With a cohort, their cosines are normalised by it (`models/cohort.py`).
     """
 
-    def __init__(self, faces: FaceSet, cohort: Cohort | None = None):
-        self._faces, self._cohort = faces, cohort
+    def __init__(self, faces: FaceSet):
+        self._faces = faces
         self._means = np.zeros((faces.identity.max(initial=-1) + 1, faces.templates.shape[1]), np.float32)
         for start in range(0, len(faces), BLOCK):  # the templates may be on disk, and more than memory holds
             identity = faces.identity[start : start + BLOCK]
@@ -91,13 +89,3 @@ class PersonTargets:
         known = self._faces.identity[rows] >= 0
         moved[known] += share * (self._means[self._faces.identity[rows[known]]] - moved[known])
         return np.asarray(moved / np.linalg.norm(moved, axis=1, keepdims=True), np.float32)
-
-    def enrolled(self, rows: np.ndarray, share: float) -> np.ndarray:
-        """`of` these, whose products with `shown` ones are the cosines to learn."""
-        targets = self.of(rows, share)
-        return self._cohort.as_enrolled(targets) if self._cohort else targets
-
-    def shown(self, rows: np.ndarray, share: float) -> np.ndarray:
-        """`of` these, as faces before a verifier."""
-        targets = self.of(rows, share)
-        return self._cohort.as_shown(targets) if self._cohort else targets

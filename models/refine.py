@@ -33,7 +33,7 @@ from export.integer import channel_factors
 from export.quantize import quantise
 from models.augment import augment
 from models.bank import Bank
-from models.cohort import Cohort
+from models.cohort import Cohort, comparable
 from models.generator import Generator, OperatingPoint, fuse_photos, fuse_templates
 from models.losses import cosine_to_score
 from models.spec import VerifierSpec
@@ -179,13 +179,6 @@ class TrainingFaces:
     groups: tuple[np.ndarray, ...]  # own, similar strangers, random strangers
 
 
-def wanted_cosines(template: np.ndarray, shown: np.ndarray, cohort: Cohort | None) -> np.ndarray:
-    """Those of a person's template [D] with faces' templates [N, D]; with a cohort, normalised by it."""
-    if cohort is None:
-        return np.asarray(shown @ template)
-    return np.asarray(cohort.as_shown(shown) @ cohort.as_enrolled(template))
-
-
 def training_faces(
     own: np.ndarray,
     own_templates: np.ndarray,
@@ -201,7 +194,8 @@ def training_faces(
     rows = np.concatenate([strangers.similar, strangers.random])
     pixels = augmented(np.concatenate([own[views], bank.pixels(rows)]), c.seed)
     shown = np.concatenate([own_templates[views], bank.templates[rows]])
-    cosines = wanted_cosines(template, shown, cohort).astype(np.float32)
+    wanted, shown = comparable(template, shown, cohort)
+    cosines = (shown @ wanted).astype(np.float32)
     ends = np.cumsum([len(views), len(strangers.similar)])
     groups = tuple(np.split(np.arange(len(pixels)), ends))
     return TrainingFaces(pixels, torch.from_numpy(cosines), (torch.arange(len(pixels)) < len(views)).float(), groups)

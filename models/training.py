@@ -25,7 +25,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
 
 from models.augment import augment
-from models.cohort import Cohort
+from models.cohort import Cohort, comparable
 from models.config import TrainConfig
 from models.distributed import CPU, Group, place
 from models.faceset import FaceSet, PersonTargets
@@ -84,7 +84,8 @@ class Trainer:
             self.network.trunk.compile()
         self.sampler = KcsSampler(train.templates, train.identity, config.clusters, config.seed)
         self.templates = torch.from_numpy(train.templates)
-        self.targets = PersonTargets(train, Cohort.of(train.templates) if config.cohort_targets else None)
+        self.targets = PersonTargets(train)
+        self.cohort = Cohort.of(train.templates) if config.cohort_targets else None
         self.identity = torch.from_numpy(train.identity)
         digest = hashlib.sha256(train.templates.data)
         digest.update(train.identity.data)
@@ -211,7 +212,8 @@ class Trainer:
         noisy = self._noisy(self.templates[enrolled], noise)  # [U, D], the same in every process
         part = self.network.shared_scores(noisy, self._faces(self.group.part(rows), self.group.own(noise)))
         scores = self.group.gathered(part, 1)  # [U, N]
-        users, shown = self.targets.enrolled(enrolled, target), self.targets.shown(rows, target)
+        targets = self.targets.of(enrolled, target)  # [U, D]
+        users, shown = comparable(targets, targets[:faces], self.cohort)
         cosines = torch.from_numpy(users) @ torch.from_numpy(shown).T  # [U, N]
         pairs = (scores, cosines.to(device), self.same_person(enrolled, rows).to(device))
         result: Terms = self.loss(*pairs, self.network.head.weight, weights, every_pair=True)
@@ -229,8 +231,9 @@ class Trainer:
         theta = group.gathered(theta, 0)
         same = torch.stack([self.same_person(enrol[i : i + 1], q)[0] for i, q in enumerate(queries)])
         personal = theta - theta.mean(0, keepdim=True).detach()
-        asked = self.targets.shown(queries.ravel(), target).reshape(*queries.shape, -1)
-        cosines = torch.from_numpy(np.einsum("ud,uqd->uq", self.targets.enrolled(enrol, target), asked))
+        targets = self.targets.of(enrol, target), self.targets.of(queries.ravel(), target)  # [U, D], [U * Q, D]
+        users, asked = comparable(*targets, self.cohort)
+        cosines = torch.from_numpy(np.einsum("ud,uqd->uq", users, asked.reshape(*queries.shape, -1)))
         pairs = (scores, cosines.to(device), same.to(device))
         result: Terms = self.loss(*pairs, personal, weights, every_pair=False)
         return result

@@ -31,7 +31,6 @@ from models.refine import (
     move_scores,
     rarity,
     refine,
-    wanted_cosines,
 )
 from models.spec import DEFAULT_SPEC, VerifierSpec, mobile_spec
 from models.verifier import run_layers, to_input, verify_users
@@ -189,12 +188,19 @@ def test_training_is_kept_only_if_the_faces_kept_apart_gain(
 
 
 def test_targets_are_those_that_the_generator_was_taught(bank: Bank, person: tuple[np.ndarray, np.ndarray]) -> None:
+    from models.refine import training_faces
+    from models.strangers import choose_strangers
+
     template = fuse_photos(*person)
-    plain = wanted_cosines(template, bank.templates, None)
-    np.testing.assert_allclose(plain, bank.templates @ template, atol=1e-6)
-    alike = wanted_cosines(template, bank.templates, bank.cohort)
-    deviations = np.std(bank.templates @ bank.templates.T, 0)
-    expected = (plain - bank.templates @ bank.cohort.mean) / deviations
+    strangers = choose_strangers(bank, template, "sface", 1)
+    rows = np.concatenate([strangers.similar, strangers.random])
+    plain, alike = (
+        training_faces(*person, template, bank, strangers, cohort, QUICK).cosines.numpy()[QUICK.views :]
+        for cohort in (None, bank.cohort)
+    )
+    np.testing.assert_allclose(plain, bank.templates[rows] @ template, atol=1e-6)
+    deviations = np.std(bank.templates @ bank.templates.T, 0)[rows]
+    expected = (plain - bank.templates[rows] @ bank.cohort.mean) / deviations
     np.testing.assert_allclose(alike / bank.cohort.deviation, expected, atol=1e-3)
 
 

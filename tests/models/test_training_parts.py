@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from models.augment import augment
-from models.cohort import Cohort
+from models.cohort import Cohort, comparable
 from models.config import TrainConfig, read_config
 from models.faceset import FaceSet, PersonTargets
 from models.losses import VerificationLoss, cosine_to_score, same_person, unlike_faces
@@ -193,8 +193,10 @@ def test_cosines_normalised_by_a_cohort() -> None:
     np.testing.assert_allclose(wanted / cohort.deviation, (cosines - cosines.mean(0)) / cosines.std(0), atol=1e-4)
     assert cohort.deviation == pytest.approx(np.sqrt(((templates @ templates.T).std(0) ** 2).mean()), rel=1e-4)
     faces = FaceSet(np.zeros((500, 1, 1, 3), np.uint8), templates.astype(np.float32), np.arange(500), (), ())
-    targets, rows = PersonTargets(faces, cohort), np.arange(9)
-    np.testing.assert_allclose(targets.enrolled(np.arange(500), 0.5) @ targets.shown(rows, 0.5).T, wanted, atol=1e-6)
+    targets = PersonTargets(faces).of(np.arange(500), 0.5)
+    users, shown = comparable(targets, targets[:9], cohort)
+    np.testing.assert_allclose(users @ shown.T, wanted, atol=1e-6)
+    assert all(a is b for a, b in zip(comparable(users, shown, None), (users, shown), strict=True))
 
 
 def test_muon_turns_every_direction_of_a_convolution_alike() -> None:
