@@ -33,7 +33,14 @@ from export.manifest import MANIFEST, manifest_bytes, open_bundle
 from models.spec import DEFAULT_SPEC
 from toolkit.errors import HyperverifyError
 
-CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.symlink", "os.link", "os.chmod", "os.chown"}
+# Audit events that change files: where in their arguments the changed paths stand, each with the folder it is below (an
+# open one's descriptor, or -1), if the event tells one.
+BOTH_ENDS = ((0, 2), (1, 3))
+CHANGES: dict[str, tuple[tuple[int, int | None], ...]] = {
+    "open": ((0, None),), "os.rename": BOTH_ENDS, "os.link": BOTH_ENDS, "os.symlink": ((1, 2),), "os.remove": ((0, 1),),
+    "os.rmdir": ((0, 1),), "os.mkdir": ((0, 2),), "os.chmod": ((0, 2),), "os.chown": ((0, 3),),
+}  # fmt: skip
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
 class WroteOutside(BaseException):
@@ -48,6 +55,7 @@ class Bench:
         self.world: World = new_world(folder)
         write_trust(self.world.folders, Trust(self.world.keys.keyring(), development=True))
         self.watching = False
+        self.watched_runs = 0
         sys.addaudithook(self._watch)
 
     @property
@@ -57,6 +65,7 @@ class Bench:
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
         self.watching = True
+        self.watched_runs += 1
         try:
             with contextlib.suppress(HyperverifyError):
                 yield
@@ -64,14 +73,14 @@ class Bench:
             self.watching = False
 
     def _watch(self, event: str, args: tuple[Any, ...]) -> None:
-        writes = event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
-        if not self.watching or not (writes or event in CHANGES):
+        if not self.watching or event not in CHANGES:
             return
-        at = {"os.symlink": ((1, 2),), "os.rename": ((0, 2), (1, 3)), "os.link": ((0, 2), (1, 3))}
-        fds = {"os.remove": 1, "os.rmdir": 1, "os.mkdir": 2, "os.chmod": 2, "os.chown": 3}
-        for path, fd in at.get(event, ((0, fds.get(event)),)):
-            if not isinstance(args[path], int) and not self._inside(_absolute(args[path], args[fd] if fd else -1)):
-                raise WroteOutside(f"{event} {args[path]!r}")
+        if event == "open" and not (isinstance(args[2], int) and args[2] & WRITING):
+            return
+        for at, below in CHANGES[event]:
+            folder_fd = -1 if below is None else args[below]
+            if not isinstance(args[at], int) and not self._inside(_absolute(args[at], folder_fd)):
+                raise WroteOutside(f"{event} {args[at]!r}")
 
     def _inside(self, path: Path) -> bool:
         """Where its folder really is; the last part may be a link that is replaced, not followed."""
