@@ -74,10 +74,10 @@ def plot_peers(rows: list[dict[str, Any]], path: Path) -> None:
         if not row.get("accuracy"):
             continue
         at = (row["p50_ms"], 1 - row["accuracy"])
-        axes.scatter(*at, s=30, color="tab:green" if row["name"].startswith("f ") else "tab:red")
-        # The forms of f lie side by side: int8 is named above, fp32 below.
-        form = row["name"].startswith("f ")
-        turn = 0 if not form else -60 if row["name"].endswith("fp32") else 60
+        form, turn = row["name"].startswith("f "), 0
+        axes.scatter(*at, s=30, color="tab:green" if form else "tab:red")
+        if form:  # they lie side by side: int8 is named above, fp32 below
+            turn = -60 if row["name"].endswith("fp32") else 60
         place = {"xytext": (2, -5 if turn < 0 else 5), "rotation": turn, "va": "top" if turn < 0 else "bottom"}
         axes.annotate(row["name"], at, textcoords="offset points", fontsize=7, rotation_mode="anchor", **place)
     title = "errors against time, one thread"

@@ -30,6 +30,7 @@ from toolkit.commands.evaluating import (
     plots,
     prepare,
     provenance,
+    refined_or_generated,
 )
 from toolkit.commands.options import Faces, GeneratorFile, Json, RuntimeName, Threads
 from toolkit.commands.photographs import photographs
@@ -116,15 +117,10 @@ def household(
     numbers = counts(enrol)
     if plain_mean and refine:
         raise UsageError("--refine fuses photos as `toolkit enroll` does", got="--plain-mean", do="leave one out")
-    h, way, scorer = prepare(generator, precision, runtime, plot, mirror)
-    refiner = load_refiner(h, refine, refine_seconds)
-    from benchmarks.enrolling import Generated, Refined
+    h, _, scorer = prepare(generator, precision, runtime, plot, mirror)
+    way = refined_or_generated(h, load_refiner(h, refine, refine_seconds), plain_mean)
     from benchmarks.household import evaluate_household
 
-    if plain_mean:
-        way = Generated(h, weighted=False)
-    if refiner:
-        way = Refined(refiner)
     loaded = load(h, faces, split, backbone, threads)
     summary, trials = evaluate_household(loaded, h.info, way, scorer, numbers, fuse)
     result = {**provenance("household", h, way, scorer, faces), "split": split or None, "enrolment_photos": summary}

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from benchmarks.scoring import FileScorer
     from models.faceset import FaceSet
     from models.generator import Generator
+    from toolkit.refiner import Refiner
 
 EvalPrecision = Annotated[str, typer.Option("--precision", help="Which file is evaluated: fp32 or int8.")]
 Plot = Annotated[Path | None, typer.Option("--plot", help="Folder for the DET curve and the score histogram (PNG).")]
@@ -65,6 +66,13 @@ def prepare(
         check_plotting(plot)
     h = Generator(generator or SHIPPED)
     return h, Generated(h), FileScorer(h.info.spec, precision, name, mirror)
+
+
+def refined_or_generated(h: Generator, refiner: Refiner | None, plain_mean: bool) -> Enrol:
+    """The way of `household` to enrol: with a refiner, else with h alone."""
+    from benchmarks.enrolling import Generated, Refined
+
+    return Refined(refiner) if refiner else Generated(h, weighted=not plain_mean)
 
 
 def check_packages() -> None:
