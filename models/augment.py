@@ -11,10 +11,19 @@ def _uniform(n: int, low: float, high: float, g: Generator) -> Tensor:
     return torch.rand(n, generator=g) * (high - low) + low
 
 
-def augment(x: Tensor, g: Generator) -> Tensor:
-    """Mirror, misalign, low resolution, exposure and white balance, noise, occlusion: each on a part of the batch."""
+def augment(x: Tensor, g: Generator, share: float = 1.0) -> Tensor:
+    """Mirror half of the faces, and let `share` of them look as cameras and alignment make them."""
     n = len(x)
     x = torch.where((torch.rand(n, generator=g) < 0.5)[:, None, None, None], x.flip(3), x)
+    if share >= 1:
+        return _as_cameras(x, g)
+    rows = torch.nonzero(torch.rand(n, generator=g) < share)[:, 0]
+    return x.index_copy(0, rows, _as_cameras(x[rows], g)) if len(rows) else x
+
+
+def _as_cameras(x: Tensor, g: Generator) -> Tensor:
+    """Misalign, low resolution, exposure and white balance, noise, occlusion: each on a part of the batch."""
+    n = len(x)
     for change, share in ((misalign, 0.3), (lower_resolution, 0.15), (occlude, 0.05)):
         rows = torch.nonzero(torch.rand(n, generator=g) < share)[:, 0]
         if len(rows):

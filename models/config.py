@@ -47,6 +47,7 @@ class TrainConfig:
     # How far the templates that distillation compares move to their person's mean, 0..1.
     person_targets: Schedule = field(default=Schedule(((0.0, 0.0),)))
     cohort_targets: bool = False  # distil scores that strangers' verifiers give alike to every face (models/cohort.py)
+    augmentation: Schedule = field(default=Schedule(((0.0, 1.0),)))  # share of the faces that look as cameras make them
     template_noise: float = 0.03  # standard deviation added to each template coordinate, then back to unit length
 
     clusters: int = 256  # k of KCS
@@ -86,6 +87,8 @@ class TrainConfig:
             (self.conv_rate < 0, "conv_rate", self.conv_rate, "0 (AdamW) or more"),
             (not all(0 <= share <= 1 for _, share in self.person_targets.points), "person_targets",
              [share for _, share in self.person_targets.points], "0 to 1"),
+            (not all(0 <= share <= 1 for _, share in self.augmentation.points), "augmentation",
+             [share for _, share in self.augmentation.points], "0 to 1"),
             (not 0 <= self.average < 1, "average", self.average, "0 ≤ average < 1"),
             (one_stage and self.personal_steps > 0, "personal_steps", self.personal_steps,
              f"0 with the {self.generator} generator, which has no second stage"),
@@ -101,7 +104,10 @@ class TrainConfig:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
-_SCHEDULES = ("person_targets", "hard_share", "distillation", "ranking", "cross_entropy", "norm_penalty", "cohort")
+_SCHEDULES = (
+    "augmentation", "person_targets", "hard_share",
+    "distillation", "ranking", "cross_entropy", "norm_penalty", "cohort",
+)  # fmt: skip
 
 
 def read_toml(path: Path) -> dict[str, Any]:

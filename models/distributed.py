@@ -111,6 +111,13 @@ def place(network: nn.Module, device: torch.device) -> None:
             setattr(network, name, value.to(device))
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # what lies between two exchanges is compiled
+def _joint(sums: Tensor) -> Tensor:
+    """The sum over all processes; gradients find their way back."""
+    total: Tensor = all_reduce(sums)  # type: ignore[no-untyped-call]
+    return total
+
+
 class JointBatchNorm(nn.BatchNorm2d):
     """Batch normalisation over the batches of all processes, on any device: torch's own SyncBatchNorm needs GPUs."""
 
@@ -129,7 +136,7 @@ class JointBatchNorm(nn.BatchNorm2d):
         assert self.num_batches_tracked is not None
         assert self.momentum is not None
         count = x.numel() // x.shape[1] * dist.get_world_size()
-        sums = all_reduce(torch.stack([x.sum((0, 2, 3)), x.square().sum((0, 2, 3))]))  # type: ignore[no-untyped-call]
+        sums = _joint(torch.stack([x.sum((0, 2, 3)), x.square().sum((0, 2, 3))]))  # [2, C]
         mean, square = sums / count  # [C] each
         variance = square - mean.square()
         with torch.no_grad():

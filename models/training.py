@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import pickle
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +24,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
 
 from models.augment import augment
+from models.checkpoints import averaged_weights, mean_of, read_checkpoint, renew_statistics, take
 from models.cohort import Cohort, comparable
 from models.config import TrainConfig
 from models.distributed import CPU, Group, place
@@ -40,7 +40,7 @@ from toolkit.atomic import write_atomically
 from toolkit.errors import UsageError
 
 SAVE_EVERY_S = 120.0
-CHECKPOINT_KEYS = ("config", "data", "stage", "step", "network", "average", "loss", "optimiser")
+RENEWAL_FACES = 8192  # that the statistics of a mean network are measured on
 VALIDATIONS = 10  # in a stage
 MAX_VALIDATION_USERS = 300  # enrolled to judge a run; every held-out face is shown to each of them
 Weights = tuple[float, float, float, float, float]
@@ -93,6 +93,7 @@ class Trainer:
         folder.mkdir(parents=True, exist_ok=True)
         self.checkpoint = folder / "checkpoint.pt"
         self.log = SummaryWriter(str(folder / "tensorboard")) if group.first else None
+        self.augmented = 1.0  # share of this step's faces
         self.stop = False
         self.start_steps = 0  # of the run that this one started from
 
@@ -108,21 +109,37 @@ class Trainer:
         shared = round(c.shared_epochs * len(self.train) / c.batch)
         return [("shared", shared, c.shared_rate), ("personal", c.personal_steps, c.personal_rate)]
 
-    def start_from(self, checkpoint: Path) -> None:
-        """Begin with the network of another run, whose generator may be simpler. Raises UsageError."""
-        if not checkpoint.is_file():
-            raise UsageError(f"no such checkpoint: {checkpoint}", do="name a run's checkpoint.pt")
-        state = _read_checkpoint(checkpoint)
-        weights = {k.removeprefix("module."): v for k, v in state["average"].items() if k.startswith("module.")}
+    def start_from(self, *checkpoints: Path) -> None:
+        """Begin with the network of another run, whose generator may be simpler, or with the mean of several.
+
+        Runs have a useful mean when one began where the other was. Raises UsageError.
+        """
+        networks = []
+        for checkpoint in checkpoints:
+            if not checkpoint.is_file():
+                raise UsageError(f"no such checkpoint: {checkpoint}", do="name a run's checkpoint.pt")
+            state = read_checkpoint(checkpoint)
+            networks.append(averaged_weights(state))
+            self._take(networks[-1], checkpoint)
+            self.start_steps = max(self.start_steps, state["step"])
+        if len(networks) > 1:
+            mean = self.build()  # every process makes the same one, with a normalisation of its own
+            take(mean, mean_of(networks), checkpoints[0])
+            place(mean, self.group.device)
+            renew_statistics(mean, self._some_faces())
+            self._take(mean.state_dict(), checkpoints[0])
+
+    def _take(self, weights: dict[str, Tensor], origin: Path) -> None:
         for network in (self.network, self.averaged):
-            try:
-                missing, unexpected = network.load_state_dict(weights, strict=False)
-            except RuntimeError as error:
-                got = str(error).splitlines()[-1].strip()
-                raise UsageError(f"{checkpoint} does not fit this configuration", got=got) from error
-            if unexpected or any(name.startswith(("trunk", "head")) for name in missing):
-                raise UsageError(f"{checkpoint} does not fit this configuration", got=[*unexpected, *missing])
-        self.start_steps = state["step"]
+            take(network, weights, origin)
+
+    def _some_faces(self) -> Iterator[Tensor]:
+        """Faces to measure statistics on, in batches, as training shows them at its end."""
+        self.augmented = self.config.augmentation.at(1.0)
+        noise = torch.Generator().manual_seed(self.config.seed)
+        rows = np.random.default_rng(self.config.seed).permutation(len(self.train))[:RENEWAL_FACES]
+        for start in range(0, len(rows), self.config.batch):
+            yield self._faces(rows[start : start + self.config.batch], noise)
 
     def run(self, resume: bool) -> Validation:
         """Train to the end and return the validation of the averaged network. Raises Interrupted."""
@@ -132,6 +149,8 @@ class Trainer:
                 for number in range(stage, len(self.stages)):
                     self._run_stage(number, step, optimiser_state)
                     step, optimiser_state = 0, None
+                if not any(steps for _, steps, _ in self.stages):  # the mean of other runs, and nothing more
+                    self._save(0, 0, self._optimiser(0))
         finally:
             if self.log:
                 self.log.close()
@@ -159,11 +178,8 @@ class Trainer:
         return cast(HyperNetwork, self.average.module)
 
     def _run_stage(self, number: int, first: int, optimiser_state: list[dict[str, Any]] | None) -> None:
-        name, steps, rate = self.stages[number]
-        # The personal stage starts from a trunk that has been learned: small steps, without Muon.
-        conv_rate = self.config.conv_rate if number == 0 else 0.0
-        parts = [self.network, self.loss]
-        optimiser = Optimiser(self.network.trunk, parts, rate, conv_rate, self.config.weight_decay)
+        name, steps, _ = self.stages[number]
+        optimiser = self._optimiser(number)
         if optimiser_state:
             optimiser.load_state_dict(optimiser_state)
         saved = time.monotonic()
@@ -186,6 +202,12 @@ class Trainer:
             if stop:
                 raise Interrupted
 
+    def _optimiser(self, number: int) -> Optimiser:
+        rate = self.stages[number][2]
+        # The personal stage starts from a trunk that has been learned: small steps, without Muon.
+        conv_rate = self.config.conv_rate if number == 0 else 0.0
+        return Optimiser(self.network.trunk, [self.network, self.loss], rate, conv_rate, self.config.weight_decay)
+
     def _step(self, stage: int, step: int, progress: float) -> Terms:
         """Loss of one batch: all templates against all faces, or each user against their own queries."""
         rng = self.sampler.rng(step + 1_000_000_000 * stage)
@@ -193,7 +215,7 @@ class Trainer:
         c = self.config
         hard = c.hard_share.at(progress)
         schedules = (c.distillation, c.ranking, c.cross_entropy, c.norm_penalty, c.cohort)
-        target = c.person_targets.at(progress)
+        target, self.augmented = c.person_targets.at(progress), c.augmentation.at(progress)
         weights = cast(Weights, tuple(schedule.at(progress) for schedule in schedules))
         self.network.train()
         if stage == 0:
@@ -244,7 +266,7 @@ class Trainer:
 
     def _faces(self, rows: np.ndarray, noise: torch.Generator) -> Tensor:
         pixels = torch.from_numpy(self.train.pixels[rows]).permute(0, 3, 1, 2).float()  # [N, 3, H, W]
-        x = to_input(augment(pixels, noise)).to(self.group.device)
+        x = to_input(augment(pixels, noise, self.augmented)).to(self.group.device)
         return x.contiguous(memory_format=torch.channels_last)
 
     def _noisy(self, templates: Tensor, noise: torch.Generator) -> Tensor:
@@ -284,7 +306,7 @@ class Trainer:
     def _load(self) -> tuple[int, int, list[dict[str, Any]] | None]:
         if not self.checkpoint.is_file():
             return 0, 0, None
-        state = _read_checkpoint(self.checkpoint)
+        state = read_checkpoint(self.checkpoint)
         if (state["config"], state["data"]) != (self.config.hash, self._data_hash):
             what = f"{self.checkpoint} belongs to another configuration or other data"
             raise UsageError(what, do="choose another folder with --out, or start over with --fresh")
@@ -292,15 +314,6 @@ class Trainer:
         self.average.load_state_dict(state["average"])
         self.loss.load_state_dict(state["loss"])
         return state["stage"], state["step"], state["optimiser"]
-
-
-def _read_checkpoint(path: Path) -> dict[str, Any]:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        return {name: state[name] for name in CHECKPOINT_KEYS}
-    except (OSError, RuntimeError, pickle.UnpicklingError, KeyError, TypeError, EOFError) as error:
-        what = f"{path} is not a checkpoint of this version"
-        raise UsageError(what, got=type(error).__name__, do="start over with --fresh") from error
 
 
 @contextmanager

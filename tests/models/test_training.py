@@ -194,3 +194,24 @@ def test_a_richer_generator_starts_from_a_simpler_run(tmp_path: Path) -> None:
     torch.testing.assert_close(second.averaged.eval()(e), first.averaged(e))
     with pytest.raises(UsageError, match="no such checkpoint"):
         second.start_from(tmp_path / "nothing.pt")
+
+
+def test_several_runs_give_their_mean_to_start_from(tmp_path: Path) -> None:
+    runs = [trainer(tmp_path / str(seed), seed=seed) for seed in (1, 2)]
+    for run in runs:
+        run.run(resume=False)
+    third = trainer(tmp_path / "mean", seed=3, shared_epochs=0.0)
+    third.start_from(*(run.checkpoint for run in runs))
+    third.run(resume=False)
+    a, b = (run.averaged.state_dict() for run in runs)
+    for name, value in third.averaged.state_dict().items():
+        torch.testing.assert_close(third.network.state_dict()[name], value)
+        if "running" not in name and "num_batches" not in name:
+            torch.testing.assert_close(value, (a[name] + b[name]) / 2, msg=name)
+    x = torch.cat(list(third._some_faces()))
+    stem = third.averaged.trunk.conv(third.network.spec.layers[0])(x)  # [N, C, H, W]
+    norm = third.averaged.trunk.norm(third.network.spec.layers[0])
+    torch.testing.assert_close(norm.running_mean, stem.mean((0, 2, 3)), rtol=1e-3, atol=1e-4, msg="its own statistics")
+    fourth = trainer(tmp_path / "after", seed=4)
+    fourth.start_from(third.checkpoint)
+    torch.testing.assert_close(fourth.averaged.head.weight, third.averaged.head.weight, msg="its run can go on")

@@ -167,6 +167,14 @@ def test_augmentation_changes_faces_within_range_and_repeatably() -> None:
     assert not torch.equal(a[0], a[1])
 
 
+def test_a_share_of_the_faces_is_augmented() -> None:
+    x = torch.rand(400, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 255
+    for share in (0.0, 0.25):
+        changed = augment(x, torch.Generator().manual_seed(3), share)
+        own = ((changed == x).flatten(1) | (changed == x.flip(3)).flatten(1)).all(1)  # at most mirrored
+        assert abs(float((~own).float().mean()) - share) < 0.07
+
+
 def test_targets_move_toward_the_person() -> None:
     templates = np.eye(4, dtype=np.float32)
     faces = FaceSet(np.zeros((4, 1, 1, 3), np.uint8), templates, np.array([0, 0, 1, -1]), ("",) * 4, ("a", "b"))
@@ -217,7 +225,7 @@ def test_muon_turns_every_direction_of_a_convolution_alike() -> None:
 
 
 def test_shipped_configurations_are_valid() -> None:
-    names = ("ablations", "alike", "forms", "generators", "search")
+    names = ("ablations", "alike", "forms", "generators", "longer", "search")
     comparisons = {ROOT / "configs" / f"{name}.toml" for name in names}
     files = sorted(set((ROOT / "configs").glob("*.toml")) - comparisons)
     assert files
@@ -244,6 +252,7 @@ def test_shipped_configurations_are_valid() -> None:
         ),
         ('faces = ["a"]\ngenerator = "embedding"\ncohort_targets = true', "false for an embedding"),
         ('faces = ["a"]\nperson_targets = 1.5', "person_targets is not possible"),
+        ('faces = ["a"]\naugmentation = [[0.0, 1.0], [1.0, -0.5]]', "augmentation is not possible"),
         ("faces = [", "is not TOML"),
     ],
 )

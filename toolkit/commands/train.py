@@ -31,7 +31,10 @@ Data = Annotated[
     Path, typer.Option(envvar="HYPERVERIFY_DATA", help="The folder that the configuration's names are in.")
 ]
 Out = Annotated[Path, typer.Option(help="Folder of the run: checkpoint, log, generator.")]
-Start = Annotated[Path | None, typer.Option(help="Begin with the network of another run: its checkpoint.pt.")]
+Start = Annotated[
+    list[Path] | None,
+    typer.Option(help="Begin with the network of another run: its checkpoint.pt. Several times: with their mean."),
+]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Start over instead of resuming a checkpoint.")]
 Compile = Annotated[
     bool, typer.Option("--compile", help="Run the trunk through torch.compile: faster, needs a C++ compiler.")
@@ -71,7 +74,7 @@ def train(
 
 
 def _train(
-    config: Path, data: Path, out: Path, start: Path | None, fresh: bool, compile_: bool, threads: int, json: bool
+    config: Path, data: Path, out: Path, start: list[Path] | None, fresh: bool, compile_: bool, threads: int, json: bool
 ) -> None:
     from models.config import read_config
     from models.distributed import joined_processes
@@ -89,14 +92,12 @@ def _train(
 
 
 def _prepared(
-    settings: TrainConfig, data: Path, out: Path, start: Path | None, compile_: bool, threads: int, group: Group
+    settings: TrainConfig, data: Path, out: Path, start: list[Path] | None, compile_: bool, threads: int, group: Group
 ) -> Trainer:
-    if compile_ and group.size > 1:
-        raise UsageError("--compile is for one process", got=f"{group.size} processes", do="leave it out")
     faces, held_out = _load(settings, _paths(settings, data), threads)
     trainer = _trainer(settings, faces, held_out, out, compile_, group)
-    if start is not None:
-        trainer.start_from(start)
+    if start:
+        trainer.start_from(*start)
     elif settings.shared_epochs == 0 and not trainer.checkpoint.is_file():
         raise UsageError("shared_epochs is 0, so there is nothing to start from", do="pass --start CHECKPOINT")
     note(f"{len(faces)} faces to train on, {len(held_out)} held out; run folder {out}")
@@ -104,7 +105,7 @@ def _prepared(
 
 
 def _ablate(
-    file: Path, data: Path, out: Path, start: Path | None, fresh: bool, compile_: bool, threads: int, json: bool
+    file: Path, data: Path, out: Path, start: list[Path] | None, fresh: bool, compile_: bool, threads: int, json: bool
 ) -> None:
     from benchmarks.plots import plot_ablation
     from models.ablation import read_ablation, run_ablation, table
@@ -122,14 +123,14 @@ def _ablate(
         faces, held_out = loaded[key]
         note(f"variant {variant.name}: {settings.verifier.params} parameters, run folder {folder}")
         trainer = _trainer(settings, faces, held_out, folder, compile_, validations=0)
-        if start is not None:
-            trainer.start_from(start)
+        if start:
+            trainer.start_from(*start)
         shown = settings.personal_steps * settings.users * (settings.genuine + settings.impostors)
         return trainer.run(resume=not fresh), round(settings.shared_epochs * len(faces)) + shown
 
-    if start is None and not all(variant.config.shared_epochs for variant in variants):
+    if not start and not all(variant.config.shared_epochs for variant in variants):
         raise UsageError("shared_epochs is 0, so there is nothing to start from", do="pass --start CHECKPOINT")
-    beginning = sha256_of(start) if start and start.is_file() else ""
+    beginning = "".join(sha256_of(path) for path in start or () if path.is_file())
     results = run_ablation(variants, out, train_one, fresh, beginning)
     if find_spec("matplotlib") is None:
         note(f"no {out / 'ablation.png'}: plots need `pip install 'hyperverify[eval]'`")

@@ -1,0 +1,66 @@
+"""Networks of earlier runs: read from their checkpoints, and the mean of several."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from models.hypernetwork import HyperNetwork
+from toolkit.errors import UsageError
+
+CHECKPOINT_KEYS = ("config", "data", "stage", "step", "network", "average", "loss", "optimiser")
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A run's whole state. Raises UsageError for anything but a checkpoint of this version."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        return {name: state[name] for name in CHECKPOINT_KEYS}
+    except (OSError, RuntimeError, pickle.UnpicklingError, KeyError, TypeError, EOFError) as error:
+        what = f"{path} is not a checkpoint of this version"
+        raise UsageError(what, got=type(error).__name__, do="start over with --fresh") from error
+
+
+def averaged_weights(state: dict[str, Any]) -> dict[str, Tensor]:
+    """The moving average of the run's network, by name."""
+    return {k.removeprefix("module."): v for k, v in state["average"].items() if k.startswith("module.")}
+
+
+def take(network: HyperNetwork, weights: dict[str, Tensor], origin: Path) -> None:
+    """Put `weights` into a network whose generator may be richer. Raises UsageError, naming `origin`."""
+    try:
+        missing, unexpected = network.load_state_dict(weights, strict=False)
+    except RuntimeError as error:
+        got = str(error).splitlines()[-1].strip()
+        raise UsageError(f"{origin} does not fit this configuration", got=got) from error
+    if unexpected or any(name.startswith(("trunk", "head")) for name in missing):
+        raise UsageError(f"{origin} does not fit this configuration", got=[*unexpected, *missing])
+
+
+def mean_of(networks: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The mean of each of their tensors, in its own kind of number."""
+    first = networks[0]
+    return {name: torch.stack([n[name].double() for n in networks]).mean(0).to(first[name].dtype) for name in first}
+
+
+@torch.no_grad()
+def renew_statistics(network: HyperNetwork, batches: Iterable[Tensor]) -> None:
+    """Measure the normalisation's statistics anew, over batches of faces [N, 3, H, W] in the spec's value range.
+
+    A mean network needs it: the means of several networks' statistics are not its own.
+    """
+    norms = [cast(nn.BatchNorm2d, norm) for norm in network.trunk.norms.values()]
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean over all batches
+    network.train()
+    for faces in batches:
+        network.trunk(faces)
+    for norm, momentum in zip(norms, before, strict=True):
+        norm.momentum = momentum
