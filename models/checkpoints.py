@@ -43,8 +43,10 @@ def take(network: HyperNetwork, weights: dict[str, Tensor], origin: Path) -> Non
 
 
 def mean_of(networks: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The mean of each of their tensors, in its own kind of number."""
+    """The mean of each of their tensors, in its own kind of number. Raises UsageError for networks of two kinds."""
     first = networks[0]
+    if any(network.keys() != first.keys() for network in networks):
+        raise UsageError("runs of different generators have no mean", do="name runs of one generator")
     return {name: torch.stack([n[name].double() for n in networks]).mean(0).to(first[name].dtype) for name in first}
 
 

@@ -55,6 +55,9 @@ class Interrupted(Exception):  # noqa: N818  (it reports no error)
 class Trainer:
     """One training run in `folder`, which holds its checkpoint and its TensorBoard log."""
 
+    augmented = 1.0  # share of the faces of the step at hand
+    starts = False  # from another run's network
+
     def __init__(
         self,
         config: TrainConfig,
@@ -93,7 +96,6 @@ class Trainer:
         folder.mkdir(parents=True, exist_ok=True)
         self.checkpoint = folder / "checkpoint.pt"
         self.log = SummaryWriter(str(folder / "tensorboard")) if group.first else None
-        self.augmented = 1.0  # share of this step's faces
         self.stop = False
         self.start_steps = 0  # of the run that this one started from
 
@@ -114,7 +116,7 @@ class Trainer:
 
         Runs have a useful mean when one began where the other was. Raises UsageError.
         """
-        networks = []
+        self.starts, networks = True, []
         for checkpoint in checkpoints:
             if not checkpoint.is_file():
                 raise UsageError(f"no such checkpoint: {checkpoint}", do="name a run's checkpoint.pt")
@@ -138,18 +140,22 @@ class Trainer:
         self.augmented = self.config.augmentation.at(1.0)
         noise = torch.Generator().manual_seed(self.config.seed)
         rows = np.random.default_rng(self.config.seed).permutation(len(self.train))[:RENEWAL_FACES]
-        for start in range(0, len(rows), self.config.batch):
+        whole = len(rows) // self.config.batch * self.config.batch or len(rows)  # a small batch would weigh as much
+        for start in range(0, whole, self.config.batch):
             yield self._faces(rows[start : start + self.config.batch], noise)
 
     def run(self, resume: bool) -> Validation:
         """Train to the end and return the validation of the averaged network. Raises Interrupted."""
-        stage, step, optimiser_state = self._load() if resume else (0, 0, None)
+        trains = any(steps for _, steps, _ in self.stages)
+        # What takes no step is no older work to go on with, but what it starts from.
+        goes_on = resume and (trains or not self.starts)
+        stage, step, optimiser_state = self._load() if goes_on else (0, 0, None)
         try:
             with _stop_on_interrupt(self):
                 for number in range(stage, len(self.stages)):
                     self._run_stage(number, step, optimiser_state)
                     step, optimiser_state = 0, None
-                if not any(steps for _, steps, _ in self.stages):  # the mean of other runs, and nothing more
+                if not trains:
                     self._save(0, 0, self._optimiser(0))
         finally:
             if self.log:

@@ -193,8 +193,8 @@ def weights(results: dict[str, Any]) -> str:
     h, v = results["h"], results["h"]["training"]["validation"]
     t = h["training"]
     return (
-        f"Version {h['version']}: generator `{h['generator']}`, backbone `{h['backbone']}`; last trained with "
-        f"`configs/{t['configuration']}`\non {t['faces']:,} faces ({t['identities']:,} named people). On "
+        f"Version {h['version']}: generator `{h['generator']}`, backbone `{h['backbone']}`; last step: "
+        f"`configs/{t['configuration']}`.\nTrained on {t['faces']:,} faces ({t['identities']:,} named people). On "
         f"{t['held_out_faces']:,} held-out faces (`val`) its EER at the end of training was\n{v['eer']:.1%} "
         "(single photo, fp32; `models/weights/h.json`)."
     )

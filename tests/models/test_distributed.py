@@ -21,7 +21,7 @@ from toolkit.errors import UsageError
 ROOT = Path(__file__).parents[2]
 
 RUN = textwrap.dedent("""
-    import os, signal, sys, warnings
+    import os, shutil, signal, sys, warnings
     from pathlib import Path
     warnings.simplefilter("ignore")
     import torch, torch.distributed as dist
@@ -31,6 +31,7 @@ RUN = textwrap.dedent("""
     from models.schedule import Schedule
 
     average = Group.average_gradients
+    has_compiler = bool(shutil.which("g++") or shutil.which("clang++"))
 
     def watched(self, parameters):
         average(self, parameters)
@@ -38,7 +39,9 @@ RUN = textwrap.dedent("""
 
     def trainer(folder, report, **changes):
         settings = {"shared_epochs": 0.5} | changes
-        return training.Trainer(config(**settings), world(96, 2, 1), world(8, 4, 2), folder, report, group=group)
+        compiled = has_compiler and group.size > 1 and not changes.get("personal_steps")
+        return training.Trainer(config(**settings), world(96, 2, 1), world(8, 4, 2), folder, report,
+                                compiled, group)
 
     def losses(into):
         return lambda stage, step, steps, values: into.append(values) if steps else None
@@ -125,7 +128,7 @@ def test_train_under_torchrun(toolkit: Callable[..., Any], tmp_path: Path) -> No
         "clusters = 2\nverifier = { input_px = 32, stem = 8, blocks = [[12, 2], [16, 2]], features = 16 }\n"
     )
     words = ("train", "--config", tmp_path / "c.toml", "--data", tmp_path, "--out", tmp_path / "run", "--threads", 1)
-    done = torchrun("-m", "toolkit", *words, "--compile")
+    done = torchrun("-m", "toolkit", *words)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("held-out EER") == 1
     assert (tmp_path / "run" / "h.json").is_file()

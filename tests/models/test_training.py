@@ -13,6 +13,7 @@ import torch
 
 from benchmarks.tiny_embedding import open_embedding, write_embedding
 from export.onnx_writer import write_onnx
+from models.checkpoints import mean_of
 from models.config import TrainConfig, read_config
 from models.embedding import EmbeddingTrainer, embed
 from models.faceset import FaceSet
@@ -212,6 +213,16 @@ def test_several_runs_give_their_mean_to_start_from(tmp_path: Path) -> None:
     stem = third.averaged.trunk.conv(third.network.spec.layers[0])(x)  # [N, C, H, W]
     norm = third.averaged.trunk.norm(third.network.spec.layers[0])
     torch.testing.assert_close(norm.running_mean, stem.mean((0, 2, 3)), rtol=1e-3, atol=1e-4, msg="its own statistics")
+    again = trainer(tmp_path / "mean", seed=3, shared_epochs=0.0)
+    again.start_from(runs[0].checkpoint)
+    again.run(resume=True)
+    torch.testing.assert_close(again.averaged.head.weight, runs[0].averaged.head.weight, msg="not the former start's")
+    third.run(resume=False)
     fourth = trainer(tmp_path / "after", seed=4)
     fourth.start_from(third.checkpoint)
     torch.testing.assert_close(fourth.averaged.head.weight, third.averaged.head.weight, msg="its run can go on")
+
+
+def test_runs_of_different_generators_have_no_mean() -> None:
+    with pytest.raises(UsageError, match="different generators have no mean"):
+        mean_of([{"head.weight": torch.ones(2)}, {"head.weight": torch.ones(2), "gamma.weight": torch.ones(2)}])

@@ -81,7 +81,7 @@ def _train(
 
     settings = read_config(config)
     with joined_processes() as group:
-        trainer = _prepared(settings, data, out, start, compile_, threads, group)
+        trainer = _prepared(settings, data, out, start, fresh, compile_, threads, group)
         validation = trainer.run(resume=not fresh)
     if not group.first:
         return
@@ -92,13 +92,20 @@ def _train(
 
 
 def _prepared(
-    settings: TrainConfig, data: Path, out: Path, start: list[Path] | None, compile_: bool, threads: int, group: Group
+    settings: TrainConfig,
+    data: Path,
+    out: Path,
+    start: list[Path] | None,
+    fresh: bool,
+    compile_: bool,
+    threads: int,
+    group: Group,
 ) -> Trainer:
     faces, held_out = _load(settings, _paths(settings, data), threads)
     trainer = _trainer(settings, faces, held_out, out, compile_, group)
     if start:
         trainer.start_from(*start)
-    elif settings.shared_epochs == 0 and not trainer.checkpoint.is_file():
+    elif settings.shared_epochs == 0 and (fresh or not trainer.checkpoint.is_file()):
         raise UsageError("shared_epochs is 0, so there is nothing to start from", do="pass --start CHECKPOINT")
     note(f"{len(faces)} faces to train on, {len(held_out)} held out; run folder {out}")
     return trainer
@@ -213,9 +220,8 @@ def _finish_embedding(trainer: Trainer, config: str, validation: dict[str, Any],
     from benchmarks.tiny_embedding import write_embedding
     from toolkit.atomic import write_atomically
 
-    about = _about(trainer, config, validation) | {"epochs": trainer.config.shared_epochs}
-    if trainer.start_steps:
-        about["start_steps"] = trainer.start_steps
+    epochs = {"epochs": trainer.config.shared_epochs, "start_steps": trainer.start_steps}
+    about = _about(trainer, config, validation) | epochs
     network = trainer.averaged
     data = write_embedding(network.spec, network.trunk.fold().detach().numpy(), about)
     write_atomically(out / "embedding.onnx", data, mode=0o644)
