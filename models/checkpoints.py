@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.hypernetwork import HyperNetwork
 from toolkit.errors import UsageError
@@ -48,21 +47,3 @@ def mean_of(networks: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     if any(network.keys() != first.keys() for network in networks):
         raise UsageError("runs of different generators have no mean", do="name runs of one generator")
     return {name: torch.stack([n[name].double() for n in networks]).mean(0).to(first[name].dtype) for name in first}
-
-
-@torch.no_grad()
-def renew_statistics(network: HyperNetwork, batches: Iterable[Tensor]) -> None:
-    """Measure the normalisation's statistics anew, over batches of faces [N, 3, H, W] in the spec's value range.
-
-    A mean network needs it: the means of several networks' statistics are not its own.
-    """
-    norms = [cast(nn.BatchNorm2d, norm) for norm in network.trunk.norms.values()]
-    before = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # the mean over all batches
-    network.train()
-    for faces in batches:
-        network.trunk(faces)
-    for norm, momentum in zip(norms, before, strict=True):
-        norm.momentum = momentum

@@ -64,6 +64,7 @@ class TrainConfig:
         """Check the settings together. Raises UsageError."""
         one_stage = self.generator in ("head", "embedding")
         cohort = [weight for _, weight in self.cohort.points]
+        shares = {name: [v for _, v in getattr(self, name).points] for name in ("person_targets", "augmentation")}
         problems = [
             (self.generator not in GENERATORS, "generator", self.generator, ", ".join(GENERATORS)),
             (self.backbone not in BACKBONES, "backbone", self.backbone, " or ".join(BACKBONES)),
@@ -85,10 +86,7 @@ class TrainConfig:
             (self.batch < 8, "batch", self.batch, "at least 8"),
             (self.shared_epochs < 0, "shared_epochs", self.shared_epochs, "0 (with --start) or more"),
             (self.conv_rate < 0, "conv_rate", self.conv_rate, "0 (AdamW) or more"),
-            (not all(0 <= share <= 1 for _, share in self.person_targets.points), "person_targets",
-             [share for _, share in self.person_targets.points], "0 to 1"),
-            (not all(0 <= share <= 1 for _, share in self.augmentation.points), "augmentation",
-             [share for _, share in self.augmentation.points], "0 to 1"),
+            *((not all(0 <= v <= 1 for v in values), name, values, "0 to 1") for name, values in shares.items()),
             (not 0 <= self.average < 1, "average", self.average, "0 ≤ average < 1"),
             (one_stage and self.personal_steps > 0, "personal_steps", self.personal_steps,
              f"0 with the {self.generator} generator, which has no second stage"),

@@ -20,11 +20,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 from torch.utils.tensorboard import SummaryWriter
 
 from models.augment import augment
-from models.checkpoints import averaged_weights, mean_of, read_checkpoint, renew_statistics, take
+from models.checkpoints import averaged_weights, mean_of, read_checkpoint, take
 from models.cohort import Cohort, comparable
 from models.config import TrainConfig
 from models.distributed import CPU, Group, place
@@ -128,7 +128,7 @@ class Trainer:
             mean = self.build()  # every process makes the same one, with a normalisation of its own
             take(mean, mean_of(networks), checkpoints[0])
             place(mean, self.group.device)
-            renew_statistics(mean, self._some_faces())
+            update_bn(self._some_faces(), mean.trunk)  # the means of the networks' statistics are not its own
             self._take(mean.state_dict(), checkpoints[0])
 
     def _take(self, weights: dict[str, Tensor], origin: Path) -> None:
