@@ -25,7 +25,7 @@ from models.faceset import FaceSet, load_faces
 from models.facestream import face_files
 from models.files import sha256_of
 from models.generator import Generator, GeneratorInfo
-from models.spec import VerifierSpec
+from models.spec import WHOLE, VerifierSpec
 from toolkit import __version__
 from toolkit.atomic import write_atomically
 
@@ -75,7 +75,7 @@ def main() -> None:
     options = parser.parse_args()
     info, paths = Generator(options.h).info, face_files(options.faces)
     backbone = load_backbone(info.backbone, threads=2)
-    held_out, crops = (load_faces(paths, "val", side_px, backbone) for side_px in (info.spec.input_px, 112))
+    held_out, crops = (load_faces(paths, "val", framing, backbone) for framing in (info.spec.framing, WHOLE))
     if not options.visits:
         _set_thresholds(options.h, info, paths, held_out)
     told = calibrate_visits(options.h, held_out, crops.pixels)
@@ -86,7 +86,7 @@ def _set_thresholds(path: Path, info: GeneratorInfo, paths: list[Path], held_out
     from models.normalisation import impostor_moments, is_normalised, normalised
 
     if not is_normalised(plain := path.read_bytes()):
-        faces = load_faces(paths, "train", info.spec.input_px, load_backbone(info.backbone, threads=2))
+        faces = load_faces(paths, "train", info.spec.framing, load_backbone(info.backbone, threads=2))
         write_atomically(path, normalised(plain, impostor_moments(plain, info.spec, faces)), mode=0o644)
     calibrate(path, info.generator, info.backbone, info.spec, info.training, held_out)
 

@@ -48,7 +48,7 @@ def inside(bundle: Path, frames_file: Path) -> None:
             tracks = pipeline.tracker.update(frame)
             os.getppid()
             face = tracks[0].face
-            crop = align(frame, face.landmarks, pipeline.input_px)
+            crop = align(frame, face.landmarks, pipeline.framing)
             assess(crop, face, pipeline.limits)
             os.getppid()
             pipeline.verifier.score(crop)

@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from device.alignment import CROP_PX, TEMPLATE, align
+from device.alignment import TEMPLATE, align
 from device.detector import CAMERA_SIDES_PX, Face, FaceDetector
 from device.quality import QualityLimits, assess
 from device.runtimes import RUNTIMES, installed_runtimes, open_verifier, precisions
 from export.manifest import DETECTOR, MODELS, Bundle
+from models.spec import WHOLE
 from toolkit.errors import HyperverifyError, MissingError
 
 FRAME_HEIGHT_PX, FRAME_WIDTH_PX = 480, 640  # the frame that every stage is timed on
@@ -60,10 +61,10 @@ def stage_latencies(bundle: Bundle, runs: int, threads: int) -> dict[str, Timing
     """ "detect", "align", and for each installed runtime and precision "verify/…" and "end_to_end/…"."""
     frame, landmarks = synthetic_frame()
     detector = FaceDetector(bundle.read(DETECTOR), CAMERA_SIDES_PX, threads)
-    side = bundle.spec.input_px
+    framing = bundle.spec.framing
 
     def aligned() -> np.ndarray:
-        return align(frame, landmarks, side)
+        return align(frame, landmarks, framing)
 
     pixels = aligned()
     found = {
@@ -94,13 +95,13 @@ def end_to_end(bundle: Bundle, runtime: str, precision: str, threads: int) -> It
     """One call: detect, align, check and verify the frame that every stage is timed on."""
     frame, landmarks = synthetic_frame()
     detector = FaceDetector(bundle.read(DETECTOR), CAMERA_SIDES_PX, threads)
-    side, limits, face = bundle.spec.input_px, QualityLimits(), Face(220, 120, 170, 170, 1.0, landmarks)
+    framing, limits, face = bundle.spec.framing, QualityLimits(), Face(220, 120, 170, 170, 1.0, landmarks)
     with open_verifier(bundle, runtime, precision, threads) as verifier:
 
         def whole() -> None:
             detector.detect(frame)
-            crop = align(frame, landmarks, side)
-            assess(crop, face, limits)
+            crop = align(frame, landmarks, framing)
+            assess(crop, face, limits, framing)
             verifier.score(crop)
 
         yield whole
@@ -110,7 +111,7 @@ def all_core_latencies(bundle: Bundle, runs: int) -> dict[str, Timing]:
     """ "verify on N threads/…" of each form whose runtime takes threads, N being the machine's cores."""
     cores = os.cpu_count() or 1
     frame, landmarks = synthetic_frame()
-    pixels, found = align(frame, landmarks, bundle.spec.input_px), {}
+    pixels, found = align(frame, landmarks, bundle.spec.framing), {}
     for runtime, precision in forms(bundle):
         if runtime != "c" and cores > 1:
             with open_verifier(bundle, runtime, precision, cores) as verifier:
@@ -128,7 +129,7 @@ def backbone_latency(name: str, runs: int) -> Timing | None:
     except MissingError:
         return None
     frame, landmarks = synthetic_frame()
-    crop = align(frame, landmarks, CROP_PX)
+    crop = align(frame, landmarks, WHOLE)
     return measure(lambda: backbone.embed_one(crop), max(20, runs // 10))
 
 

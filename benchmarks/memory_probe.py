@@ -24,7 +24,7 @@ def main(path: str, runtime: str) -> None:
     bundle = open_bundle(Path(path))
     with open_pipeline(bundle, runtime, "int8") as pipeline:
         pipeline.detector.detect(frame)
-        pipeline.verifier.score(align(frame, TEMPLATE + 100.0, bundle.spec.input_px))
+        pipeline.verifier.score(align(frame, TEMPLATE + 100.0, bundle.spec.framing))
         cold_ms = (time.perf_counter_ns() - START_NS) / 1e6
     print(json.dumps({"peak_bytes": peak_bytes(), "cold_start_ms": cold_ms}))
 

@@ -27,7 +27,7 @@ def peer_accuracy(faces: Path, pairs: Path, threads: int) -> dict[str, float]:
     """
     source = read_faces(faces)
     h = Generator()
-    loaded = load_faces([faces], "", h.info.spec.input_px, load_backbone(h.info.backbone, None, threads))
+    loaded = load_faces([faces], "", h.info.spec.framing, load_backbone(h.info.backbone, None, threads))
     protocol = read_pairs(pairs, loaded)
     if len(np.unique(protocol.fold)) < 2:
         raise InputError(f"{pairs} has no folds", expected="a list of several folds, such as LFW's pairs.txt")

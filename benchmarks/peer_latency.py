@@ -28,6 +28,7 @@ from export.c_writer import write_c_single
 from export.manifest import MODELS, Bundle
 from export.onnx_writer import read_theta
 from models.files import find_model
+from models.spec import Framing
 from toolkit.errors import HyperverifyError, MissingError
 
 ROUNDS = 10
@@ -78,7 +79,7 @@ def _form(name: str, bundle: Bundle, stack: ExitStack) -> Peer:
         verifier = stack.enter_context(open_verifier(bundle, runtime, precision))
         kind = {"onnxruntime": "onnx", "c": "c"}.get(runtime, "tflite")
         size = len(bundle.read(MODELS[kind, precision]))
-    return Peer(name, size, Count(spec.params, spec.macs), lambda crop: verifier.score(shrink(crop, spec.input_px)))
+    return Peer(name, size, Count(spec.params, spec.macs), lambda crop: verifier.score(shrink(crop, spec.framing)))
 
 
 def _sface() -> Peer:
@@ -101,8 +102,8 @@ def _dlib() -> Peer:
 
 def _embedding(path: Path) -> Peer:
     network = open_embedding(path)
-    side = network.input_px
-    return Peer("embedding", network.file_bytes, network.count, lambda crop: network.embed_one(shrink(crop, side)))
+    framing = Framing(network.input_px)
+    return Peer("embedding", network.file_bytes, network.count, lambda crop: network.embed_one(shrink(crop, framing)))
 
 
 def _yunet() -> Peer:
@@ -158,7 +159,7 @@ def compare_peers(bundle: Bundle, crops: np.ndarray, runs: int, probe: bool = Tr
                 peers.append(open_peer(name, bundle, stack))
             except MissingError as error:
                 rows.append({"name": name, "missing": str(error)})
-        twins = [_at_its_size(peer, shrink(crops[0], bundle.spec.input_px)) for peer in peers if _is_form(peer)]
+        twins = [_at_its_size(peer, shrink(crops[0], bundle.spec.framing)) for peer in peers if _is_form(peer)]
         timings = interleaved([*peers, *twins], crops, runs)
         alone = {twin.name: timing.summary() for twin, timing in zip(twins, timings[len(peers) :], strict=True)}
         for peer, timing in zip(peers, timings, strict=False):

@@ -27,6 +27,7 @@ from models.backbone import load_backbone, unit
 from models.facedata import FaceFile, read_faces, templates_of
 from models.faceset import FaceSet
 from models.files import MODEL_FILES, find_model
+from models.spec import Framing
 from toolkit.errors import MissingError
 
 GALLERIES = (1, 10, 100, 1000)  # enrolled people that one shown face is compared with
@@ -82,7 +83,7 @@ def embeddings(name: str, source: FaceFile, threads: int, embedding: Path = SHIP
     """Unit vectors [N, D] that a network makes of every crop. Raises MissingError."""
     if name == "embedding":
         network = open_embedding(embedding)
-        return network.embed(source.crops(network.input_px))
+        return network.embed(source.crops(Framing(network.input_px)))
     if name != "mobilefacenet":
         return templates_of(source, load_backbone(name, None, threads))
     return templates_of(source, MobileFaceNet(threads))
@@ -133,7 +134,7 @@ def _verifier(scorer: FileScorer, theta: np.ndarray, stack: ExitStack) -> Peer:
     data = write_model(spec, theta, RUNTIMES[scorer.runtime].kind, scorer.precision)
     verifier = stack.enter_context(load_verifier(scorer.runtime, data, scorer.precision))
     count = Count(spec.params, spec.macs)
-    return Peer(VERIFIER, len(data), count, lambda crop: verifier.score(shrink(crop, spec.input_px)))
+    return Peer(VERIFIER, len(data), count, lambda crop: verifier.score(shrink(crop, spec.framing)))
 
 
 def _cost(network: Peer, face_ms: float) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def evaluate_photographs(
     with one_core(), ExitStack() as stack:
         verifiers = {name: stack.enter_context(load_verifier(scorer.runtime, data, scorer.precision))
                      for name, data in models.items()}  # fmt: skip
-        pipeline = Pipeline(FaceDetector(detector, PHOTO_SIDES_PX), verifiers, scorer.spec.input_px)
+        pipeline = Pipeline(FaceDetector(detector, PHOTO_SIDES_PX), verifiers, scorer.spec.framing)
         files = [(name, file) for name, photos in people.items() for file in photos[enrol:]]
         shown = [_show(pipeline, name, file) for name, file in track(files, "photographs", len(files))]
     unusable = Counter(one.reason for one in shown if one.reason)

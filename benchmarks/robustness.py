@@ -20,10 +20,11 @@ from benchmarks.metrics import NAMED_FMRS, Rate, equal_error_rate, threshold_at_
 from benchmarks.pairs import comparisons_of
 from benchmarks.protocols import Pairs
 from benchmarks.scoring import FileScorer
-from device.alignment import CROP_PX, TEMPLATE, shrink
+from device.alignment import TEMPLATE, shrink
 from device.detector import Face, FaceDetector
 from device.quality import QualityLimits, assess, pose
 from models.faceset import FaceSet
+from models.spec import CROP_PX, Framing
 from toolkit.progress import track
 
 READ_NOISE = 2.0  # standard deviation of the sensor's noise in grey levels, which stays when the light goes
@@ -64,7 +65,7 @@ def compress(crop: np.ndarray, quality: float, _: np.random.Generator) -> np.nda
 def lower_resolution(crop: np.ndarray, side: float, _: np.random.Generator) -> np.ndarray:
     import cv2
 
-    small = shrink(crop, int(side))
+    small = shrink(crop, Framing(int(side)))
     return np.asarray(cv2.resize(small, crop.shape[1::-1], interpolation=cv2.INTER_LINEAR))
 
 
@@ -120,7 +121,7 @@ def score_changed(
     for enrolled, theta in track(everyone, "robustness", len(wanted)):
         rows = wanted[enrolled]
         shown = [_versions(crops[photo], photo) for photo in pairs.second[rows].tolist()]
-        flat = [shrink(crop, scorer.spec.input_px) for versions in shown for crop in versions]
+        flat = [shrink(crop, scorer.spec.framing) for versions in shown for crop in versions]
         scores[:, rows] = scorer.scores(theta, np.stack(flat)).reshape(len(rows), -1).T
         refused[:, rows] = np.array([_unusable(crop) for crop in flat]).reshape(len(rows), -1).T
     return scores, refused

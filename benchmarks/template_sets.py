@@ -23,6 +23,7 @@ from device.alignment import align, shrink
 from device.image import read_image
 from models.backbone import Backbone, unit
 from models.faceset import FaceSet
+from models.spec import Framing
 from toolkit.errors import InputError
 from toolkit.progress import track
 
@@ -92,7 +93,7 @@ def _lines(path: Path, form: str, kinds: Sequence[type]) -> list[tuple]:  # type
     return rows
 
 
-def load_photos(source: TemplateSet, side_px: int, backbone: Backbone) -> FaceSet:
+def load_photos(source: TemplateSet, framing: Framing, backbone: Backbone) -> FaceSet:
     """Every photo aligned by its landmarks. Identities are not told: all -1. Raises InputError."""
     pixels, templates = [], []
     starts = range(0, len(source.files), BLOCK)
@@ -102,7 +103,7 @@ def load_photos(source: TemplateSet, side_px: int, backbone: Backbone) -> FaceSe
             _aligned(file, points) for file, points in zip(source.files[block], source.landmarks[block], strict=True)
         ]
         templates.append(backbone.embed(np.stack(crops)))
-        pixels += [shrink(crop, side_px) for crop in crops]
+        pixels += [shrink(crop, framing) for crop in crops]
     names = tuple(file.name for file in source.files)
     return FaceSet(np.stack(pixels), np.concatenate(templates), np.full(len(names), -1), names, ())
 

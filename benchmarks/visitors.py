@@ -31,6 +31,7 @@ from models.backbone import load_backbone
 from models.faceset import FaceSet, load_faces
 from models.facestream import face_files
 from models.generator import Generator
+from models.spec import WHOLE
 from toolkit.atomic import write_atomically
 
 RATES = {f"fmr1e-{k}": 10.0**-k for k in (2, 3, 4, 5, 6)}
@@ -146,7 +147,7 @@ def quantiles(waits_s: np.ndarray) -> dict[str, float | None]:
 def measure(paths: list[Path]) -> dict[str, Any]:
     h = Generator()
     spec, backbone = h.info.spec, load_backbone(h.info.backbone, threads=2)
-    faces, whole = (load_faces(paths, "val", side, backbone) for side in (spec.input_px, 112))
+    faces, whole = (load_faces(paths, "val", framing, backbone) for framing in (spec.framing, WHOLE))
     visits = record(faces, whole.pixels, Generated(h), FileScorer(spec, "int8", "litert"), Rates().frames)
     return {
         "schema_version": 1,

@@ -102,7 +102,7 @@ def record(faces: FaceSet, crops: np.ndarray, enrol: Enrol, scorer: FileScorer, 
     for i, person in enumerate(track(visitors, "visits", len(visitors))):
         rows = rows_of[person]
         own = {f"enrolled from {n}": verifier(rows[:n]) for n in PHOTOS if n < len(rows)}
-        pipeline = Pipeline(FaceDetector(model), everybody | own, scorer.spec.input_px)
+        pipeline = Pipeline(FaceDetector(model), everybody | own, scorer.spec.framing)
         seen, times = watch(film(crops[rows[-1]], finder, i), pipeline, most)
         if len(seen):
             scores[i, :, : len(seen)] = seen[:, : len(homes)].T

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-CROP_PX = 112
+from models.spec import CROP_PX, WHOLE, Framing
+
 # The ArcFace template (Deng et al., "ArcFace", 2019): eyes, nose tip, mouth corners in a 112×112 crop.
 TEMPLATE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
@@ -25,15 +26,16 @@ def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     return np.hstack([scale * rotation, (target_mean - scale * rotation @ source_mean)[:, None]])
 
 
-def align(rgb: np.ndarray, landmarks: np.ndarray, side_px: int = CROP_PX) -> np.ndarray:
-    """uint8 RGB [H, W, 3] and landmarks [5, 2] in its pixels to the crop uint8 RGB [side_px, side_px, 3].
+def align(rgb: np.ndarray, landmarks: np.ndarray, framing: Framing = WHOLE) -> np.ndarray:
+    """uint8 RGB [H, W, 3] and landmarks [5, 2] in its pixels to the crop uint8 RGB [side_px, side_px, 3] of `framing`.
 
     Edge pixels are repeated outside the image. A face larger than the crop is first shrunk by a whole number, because
     bilinear sampling alone would skip pixels; averaging whole pixels is ten times faster than any other area scaling.
     """
     import cv2
 
-    target = TEMPLATE * (side_px / CROP_PX)
+    side_px = framing.side_px
+    target = (TEMPLATE - (framing.left, framing.top)) * framing.scale
     matrix = similarity(landmarks, target)
     factor = round(1 / max(float(np.hypot(matrix[0, 0], matrix[1, 0])), 1e-6))
     if factor > 1:
@@ -65,10 +67,17 @@ def reduce(rgb: np.ndarray, factor: int) -> np.ndarray:
     return np.asarray(cv2.resize(whole, (columns, rows), interpolation=cv2.INTER_AREA))
 
 
-def shrink(crop: np.ndarray, side_px: int) -> np.ndarray:
-    """A square RGB crop resampled to side_px × side_px by pixel area; how every verifier input is made."""
+def shrink(crop: np.ndarray, framing: Framing) -> np.ndarray:
+    """What `framing` shows of an aligned RGB crop, resampled by pixel area; how every verifier input is made.
+
+    A crop of another size than CROP_PX can only be shown whole.
+    """
     import cv2
 
-    if crop.shape[0] == side_px:
-        return crop
+    if framing.region != WHOLE.region:
+        assert len(crop) == CROP_PX, "a region is given in the aligned crop's own pixels"
+        crop = crop[framing.top : framing.top + framing.size, framing.left : framing.left + framing.size]
+    side_px = framing.side_px
+    if len(crop) == side_px:
+        return np.ascontiguousarray(crop)
     return np.asarray(cv2.resize(crop, (side_px, side_px), interpolation=cv2.INTER_AREA))

@@ -45,7 +45,7 @@ def open_pipeline(
         verifiers = {
             bundle.name: stack.enter_context(open_verifier(bundle, runtime, precision, threads)) for bundle in bundles
         }
-        yield Pipeline(detector, verifiers, bundles[0].spec.input_px, limits, tracker)
+        yield Pipeline(detector, verifiers, bundles[0].spec.framing, limits, tracker)
 
 
 def _check_users(bundles: list[Bundle]) -> None:
@@ -54,6 +54,7 @@ def _check_users(bundles: list[Bundle]) -> None:
     names = [bundle.name for bundle in bundles]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UsageError("two bundles have one name", got=twice, do="enrol one of them under another name")
-    sizes = {bundle.spec.input_px for bundle in bundles}
-    if len(sizes) > 1:
-        raise UsageError("these bundles need different input sizes", got=sorted(sizes), do="enrol all of them anew")
+    framings = {bundle.spec.framing for bundle in bundles}
+    if len(framings) > 1:
+        told = sorted(f"{f.side_px} px of {f.size} from {f.left}, {f.top}" for f in framings)
+        raise UsageError("these bundles need differently cut faces", got="; ".join(told), do="enrol all of them anew")

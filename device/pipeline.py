@@ -14,6 +14,7 @@ from device.detector import Face, FaceDetector
 from device.quality import Quality, QualityLimits, assess, choose_face
 from device.runtimes import Verifier
 from device.tracking import Tracker
+from models.spec import Framing
 
 
 @dataclass
@@ -39,18 +40,18 @@ class Observation:
 class Pipeline:
     """A detector and the verifiers of one or several users. Not thread-safe.
 
-    `verifiers`: by user; all take the same input size, so that a face is aligned once for all of them.
+    `verifiers`: by user; all see the same part of a face in the same size, so that it is aligned once for all of them.
     """
 
     def __init__(
         self,
         detector: FaceDetector,
         verifiers: Mapping[str, Verifier],
-        input_px: int,
+        framing: Framing,
         limits: QualityLimits | None = None,
         tracker: Tracker | None = None,
     ):
-        self.detector, self.verifiers, self.input_px = detector, dict(verifiers), input_px
+        self.detector, self.verifiers, self.framing = detector, dict(verifiers), framing
         self.limits = limits or QualityLimits()
         self.tracker = tracker or Tracker(detector)
 
@@ -92,8 +93,8 @@ class Pipeline:
         """Align, check and score `seen.face`, or its mirror image."""
         assert seen.face is not None
         with _timed(seen, "align"):
-            seen.crop = align(rgb, seen.face.landmarks, self.input_px)
-            seen.quality = assess(seen.crop, seen.face, self.limits)
+            seen.crop = align(rgb, seen.face.landmarks, self.framing)
+            seen.quality = assess(seen.crop, seen.face, self.limits, self.framing)
             seen.reason = seen.quality.reason
         if not seen.reason:
             with _timed(seen, "verify"):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from device.detector import Face
+from models.spec import Framing
 
 ADVICE = {
     "no_face": "no face found; face the camera, with light on the face",
@@ -63,12 +64,14 @@ def choose_face(faces: list[Face], limits: QualityLimits, *, alone: bool) -> tup
     return faces[0], ""
 
 
-def assess(crop: np.ndarray, face: Face, limits: QualityLimits) -> Quality:
-    """Measure an aligned crop of any size, uint8 RGB [S, S, 3], and the landmarks it came from."""
+def assess(crop: np.ndarray, face: Face, limits: QualityLimits, framing: Framing | None = None) -> Quality:
+    """Measure an aligned crop of any size, uint8 RGB [S, S, 3], and the landmarks it came from. It shows what `framing`
+    says of the face, or all."""
     import cv2
 
+    part = _Parts(framing or Framing(len(crop)))
     luma = np.asarray(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY))
-    inner = _part(luma, *INNER)
+    inner = part.of(luma, INNER)
     brightness, sharpness = float(inner.mean()), _sharpness(inner)
     yaw, pitch = pose(face.landmarks)
     checks = (
@@ -76,20 +79,27 @@ def assess(crop: np.ndarray, face: Face, limits: QualityLimits) -> Quality:
         (brightness < limits.min_brightness, "too_dark"),
         (brightness > limits.max_brightness, "too_bright"),
         (abs(yaw) > limits.max_yaw or not limits.pitch[0] <= pitch <= limits.pitch[1], "turned_away"),
-        (sharpness < limits.min_sharpness * (112 / len(crop)) ** DETAIL, "too_blurred"),
-        (_covered(crop, luma), "covered"),
+        (sharpness < limits.min_sharpness * part.framing.scale**-DETAIL, "too_blurred"),
+        (_covered(crop, luma, part), "covered"),
     )
     reason = next((name for wrong, name in checks if wrong), "")
     return Quality(reason, face.eye_distance_px, sharpness, brightness, yaw, pitch)
 
 
-def _part(crop: np.ndarray, left: int, top: int, right: int, bottom: int) -> np.ndarray:
-    """A rectangle of an aligned crop, in pixels of one of 112."""
-    scale = len(crop) / 112
-    return crop[round(top * scale) : round(bottom * scale), round(left * scale) : round(right * scale)]
+@dataclass(frozen=True)
+class _Parts:
+    """Rectangles (left, top, right, bottom) of an aligned face, in pixels of the whole, cut from what is shown."""
+
+    framing: Framing
+
+    def of(self, shown: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
+        f = self.framing
+        left, right = (max(0, round((x - f.left) * f.scale)) for x in box[::2])
+        top, bottom = (max(0, round((y - f.top) * f.scale)) for y in box[1::2])
+        return shown[top:bottom, left:right]
 
 
-def _covered(crop: np.ndarray, luma: np.ndarray) -> bool:
+def _covered(crop: np.ndarray, luma: np.ndarray, part: _Parts) -> bool:
     """A mask: a mouth of one flat colour that is not the face's. Dark glasses: eyes flat and far darker than the nose.
 
     The limits pass 99 of 100 aligned faces of held-out people; on the other side stand covers that were painted.
@@ -97,12 +107,12 @@ def _covered(crop: np.ndarray, luma: np.ndarray) -> bool:
     import cv2
 
     mouth, eyes, nose = ((42, 82, 70, 105), (30, 45, 82, 58), (49, 52, 63, 74))
-    if _part(luma, *eyes).mean() < 0.3 * _part(luma, *nose).mean() and _part(luma, 30, 47, 46, 57).std() < 10:
+    if part.of(luma, eyes).mean() < 0.3 * part.of(luma, nose).mean() and part.of(luma, (30, 47, 46, 57)).std() < 10:
         return True
-    spread = float(_part(luma, *mouth).std())
+    spread = float(part.of(luma, mouth).std())
     if spread >= 14:
         return False
-    colours = [cv2.cvtColor(_part(crop, *where), cv2.COLOR_RGB2YCrCb).reshape(-1, 3) for where in (mouth, nose)]
+    colours = [cv2.cvtColor(part.of(crop, where), cv2.COLOR_RGB2YCrCb).reshape(-1, 3) for where in (mouth, nose)]
     of_mouth, of_nose = (np.median(colour, axis=0) for colour in colours)
     return spread < 6 or float(np.hypot(*(of_mouth - of_nose)[1:])) > 20
 
@@ -111,7 +121,7 @@ def sharpness_of(crop: np.ndarray) -> float:
     """That of an aligned crop of any size, uint8 RGB [S, S, 3]; comparable between crops of one size."""
     import cv2
 
-    return _sharpness(_part(np.asarray(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)), *INNER))
+    return _sharpness(_Parts(Framing(len(crop))).of(np.asarray(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)), INNER))
 
 
 def _sharpness(luma: np.ndarray) -> float:

@@ -93,6 +93,8 @@ class _Writer:
             "#include <stdint.h>",
             "",
             f"#define HV_INPUT_PX {self.spec.input_px}",
+            "/* Of a face aligned to 112 by 112 pixels, the square that is shown in these: its corner and its side. */",
+            *(f"#define HV_REGION_{k} {v}" for k, v in zip(("LEFT", "TOP", "SIZE"), self.spec.region, strict=True)),
             f"#define HV_ARENA_BYTES {self.plan.size_bytes}",
             "/* Accept a score at or above the threshold of the operating point that you choose. */",
             *(f"#define HV_THRESHOLD_{_identifier(k)} {self._threshold(v)}" for k, v in sorted(thresholds.items())),

@@ -16,8 +16,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from device.alignment import CROP_PX
 from models.files import MODEL_FILES, find_model
+from models.spec import CROP_PX
 from toolkit.errors import MissingError, UsageError
 
 

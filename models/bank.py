@@ -19,7 +19,7 @@ from typing import IO, Any
 import numpy as np
 
 from models.cohort import Cohort
-from models.spec import VerifierSpec
+from models.spec import WHOLE, VerifierSpec
 from toolkit.atomic import write_atomically
 from toolkit.errors import ArtifactError, InputError, MissingError
 
@@ -87,8 +87,8 @@ def write_bank(
             }
             batch = pa.record_batch(columns)
             if schema is None:
-                meta = {"schema_version": SCHEMA_VERSION, "input_px": spec.input_px, "backbone": backbone,
-                        "backbone_sha256": backbone_sha256}  # fmt: skip
+                meta = {"schema_version": SCHEMA_VERSION, "input_px": spec.input_px, "region": spec.region,
+                        "backbone": backbone, "backbone_sha256": backbone_sha256}  # fmt: skip
                 schema = batch.schema.with_metadata({METADATA: json.dumps(meta, sort_keys=True)})
                 writer = pa.ipc.new_file(stream, schema)
             writer.write_batch(batch.cast(schema))
@@ -139,8 +139,14 @@ def _check_made_for(path: Path, meta: dict[str, Any], spec: VerifierSpec, backbo
     if meta["schema_version"] != SCHEMA_VERSION:
         raise ArtifactError(f"{path} has another schema", got=meta["schema_version"], expected=SCHEMA_VERSION,
                             do="build the bank again")  # fmt: skip
-    wanted = {"input_px": spec.input_px, "backbone": backbone, "backbone_sha256": sha256}
-    names = {"input_px": "input size", "backbone": "backbone", "backbone_sha256": "backbone file"}
+    meta = {"region": list(WHOLE.region), **meta}  # banks from before there were regions
+    wanted = {"input_px": spec.input_px, "region": list(spec.region), "backbone": backbone, "backbone_sha256": sha256}
+    names = {
+        "input_px": "input size",
+        "region": "part of the face",
+        "backbone": "backbone",
+        "backbone_sha256": "backbone file",
+    }
     for key, expected in wanted.items():
         if meta[key] != expected:
             raise ArtifactError(f"{path} was made for another {names[key]}", got=meta[key], expected=expected,

@@ -19,6 +19,7 @@ from models.backbone import Backbone, load_backbone
 from models.bank import BankFaces
 from models.facedata import decoded, face_blocks
 from models.facestream import Face, face_files, packed_files
+from models.spec import Framing
 from toolkit.errors import InputError
 from toolkit.progress import track
 
@@ -32,7 +33,7 @@ class Sources:
     backbone: Backbone
     backbone_path: Path | None
     detector: bytes
-    side_px: int
+    framing: Framing
     split: str  # of Parquet files that have splits; empty: every face
     processes: int
     unused: Counter[str] = field(default_factory=Counter)
@@ -48,7 +49,7 @@ class Sources:
 
     def _crops(self, path: Path) -> Iterator[BankFaces]:
         for faces, templates in face_blocks(path, self.backbone, self._wanted):
-            crops = decoded(faces, len(faces), path, self.side_px)
+            crops = decoded(faces, len(faces), path, self.framing)
             yield BankFaces(crops, templates, [face.identity for face in faces])
 
     def _wanted(self, face: Face) -> bool:
@@ -59,7 +60,7 @@ class Sources:
         files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
         if not files:
             raise InputError(f"{folder} holds no photos and no Parquet files", expected=", ".join(IMAGE_SUFFIXES))
-        start = (self.detector, self.backbone.name, self.backbone_path, self.side_px)
+        start = (self.detector, self.backbone.name, self.backbone_path, self.framing)
         # Spawned, because a fork of a process with a running ONNX Runtime may hang.
         with ProcessPoolExecutor(self.processes, get_context("spawn"), _start_worker, start) as pool:
             results = pool.map(_face_of, files, chunksize=8)
@@ -74,8 +75,8 @@ class Sources:
 class _Worker:
     """What one process needs, loaded once."""
 
-    def __init__(self, detector: bytes, backbone: str, path: Path | None, side_px: int):
-        self.detector, self.side_px = FaceDetector(detector, PHOTO_SIDES_PX), side_px
+    def __init__(self, detector: bytes, backbone: str, path: Path | None, framing: Framing):
+        self.detector, self.framing = FaceDetector(detector, PHOTO_SIDES_PX), framing
         self.backbone = load_backbone(backbone, path)
 
     def face(self, file: Path) -> Found:
@@ -90,15 +91,15 @@ class _Worker:
         if face.eye_distance_px < limits.min_eye_distance_px:
             return "too_small"
         crop = align(rgb, face.landmarks)
-        return shrink(crop, self.side_px), self.backbone.embed(crop[None])[0]
+        return shrink(crop, self.framing), self.backbone.embed(crop[None])[0]
 
 
 _worker: _Worker
 
 
-def _start_worker(detector: bytes, backbone: str, path: Path | None, side_px: int) -> None:
+def _start_worker(detector: bytes, backbone: str, path: Path | None, framing: Framing) -> None:
     global _worker
-    _worker = _Worker(detector, backbone, path, side_px)
+    _worker = _Worker(detector, backbone, path, framing)
 
 
 def _face_of(file: Path) -> Found:

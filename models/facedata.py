@@ -15,10 +15,11 @@ from typing import IO, Any
 
 import numpy as np
 
-from device.alignment import CROP_PX, shrink
+from device.alignment import shrink
 from models.backbone import Backbone, JoinedBackbone, joined
 from models.facestream import Face, stream_faces
 from models.files import sha256_of
+from models.spec import WHOLE, Framing
 from toolkit.atomic import write_atomically
 from toolkit.progress import track
 
@@ -44,17 +45,17 @@ class FaceFile:
         chosen: dict[str, Any] = {name: [getattr(self, name)[i] for i in rows] for name in columns}
         return replace(self, **chosen)
 
-    def crops(self, side_px: int = CROP_PX) -> np.ndarray:
-        """All crops decoded, uint8 RGB [N, side_px, side_px, 3]."""
+    def crops(self, framing: Framing = WHOLE) -> np.ndarray:
+        """All crops decoded and framed, uint8 RGB [N, side_px, side_px, 3]."""
         faces = (Face(data, "", name) for data, name in zip(self.images, self.names, strict=True))
-        return decoded(faces, len(self), self.path, side_px)
+        return decoded(faces, len(self), self.path, framing)
 
 
-def decoded(faces: Iterable[Face], count: int, origin: Path, side_px: int) -> np.ndarray:
-    """Crops uint8 RGB [count, side_px, side_px, 3]; area-averaged when smaller than stored. Raises InputError."""
-    out = np.empty((count, side_px, side_px, 3), np.uint8)
+def decoded(faces: Iterable[Face], count: int, origin: Path, framing: Framing) -> np.ndarray:
+    """What `framing` shows of crops, uint8 RGB [count, side_px, side_px, 3]; area-averaged. Raises InputError."""
+    out = np.empty((count, framing.side_px, framing.side_px, 3), np.uint8)
     for row, face in enumerate(faces):
-        out[row] = shrink(face.crop(origin), side_px)
+        out[row] = shrink(face.crop(origin), framing)
     return out
 
 

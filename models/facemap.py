@@ -21,6 +21,7 @@ from models.backbone import Backbone
 from models.facedata import cache_folder, decoded, face_blocks, locked
 from models.faceset import FaceSet, lookalikes
 from models.facestream import Face, face_files
+from models.spec import WHOLE, Framing
 from toolkit.atomic import folder_atomically, write_atomically
 from toolkit.errors import InputError
 from toolkit.output import note
@@ -52,13 +53,15 @@ class Split:
         return "val" if place < self.share else "train"
 
 
-def map_faces(paths: list[Path], side_px: int, backbone: Backbone, held_out_share: float = 0.0) -> TrainingFaces:
+def map_faces(paths: list[Path], framing: Framing, backbone: Backbone, held_out_share: float = 0.0) -> TrainingFaces:
     """Open the map of these sources, writing it first if need be: once, also when several processes ask.
 
     Raises InputError for sources without faces to train on, or that cannot be read.
     """
     files = face_files(paths)
-    about = [SCHEMA_VERSION, side_px, backbone.sha256, held_out_share, [_state(file) for file in files]]
+    about = [SCHEMA_VERSION, framing.side_px, backbone.sha256, held_out_share, [_state(file) for file in files]]
+    if framing.region != WHOLE.region:
+        about.append(framing.region)
     key = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:24]
     folder = cache_folder() / "maps" / key
     folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -68,8 +71,8 @@ def map_faces(paths: list[Path], side_px: int, backbone: Backbone, held_out_shar
                 shutil.rmtree(stale, ignore_errors=True)
             note(f"faces are written once to {folder}")
             with folder_atomically(folder, replace=False) as temporary:
-                _write(temporary, files, side_px, backbone, Split(held_out_share))
-    return _open(folder, side_px, backbone.dim)
+                _write(temporary, files, framing, backbone, Split(held_out_share))
+    return _open(folder, framing.side_px, backbone.dim)
 
 
 def _state(source: Path) -> list[object]:
@@ -111,7 +114,7 @@ class _Writer:
         return np.asarray(place[found])
 
 
-def _write(folder: Path, files: list[Path], side_px: int, backbone: Backbone, split: Split) -> None:
+def _write(folder: Path, files: list[Path], framing: Framing, backbone: Backbone, split: Split) -> None:
     held_out = [t for file in files for _, t in face_blocks(file, backbone, lambda face: split.of(face) == "val")]
     judges = np.concatenate(held_out) if held_out else np.zeros((0, backbone.dim), np.float32)
     left_out = 0
@@ -129,7 +132,7 @@ def _write(folder: Path, files: list[Path], side_px: int, backbone: Backbone, sp
                 for name, writer in writers.items():
                     rows = np.flatnonzero((splits == name) & ~alike)
                     some = [faces[i] for i in rows]
-                    writer.add(decoded(some, len(some), file, side_px), templates[rows], some)
+                    writer.add(decoded(some, len(some), file, framing), templates[rows], some)
     for name, writer in writers.items():
         np.save(folder / name / "identity.npy", writer.identity())
     write_atomically(folder / META, json.dumps({"left_out": left_out}).encode())

@@ -10,6 +10,7 @@ import numpy as np
 from models.backbone import Backbone
 from models.facedata import decoded, face_blocks
 from models.facestream import face_files
+from models.spec import Framing
 from toolkit.errors import InputError
 
 BLOCK = 65_536  # templates read at a time
@@ -32,7 +33,7 @@ class FaceSet:
         return len(self.pixels)
 
 
-def load_faces(paths: list[Path], split: str, side_px: int, backbone: Backbone) -> FaceSet:
+def load_faces(paths: list[Path], split: str, framing: Framing, backbone: Backbone) -> FaceSet:
     """Faces of one split ("train", "val"; "" for all); those without a split count as "train".
 
     Raises InputError if there are none.
@@ -40,7 +41,7 @@ def load_faces(paths: list[Path], split: str, side_px: int, backbone: Backbone) 
     pixels, templates, people, names = [], [], [], []
     for path in face_files(paths):
         for faces, rows in face_blocks(path, backbone, lambda face: not split or (face.split or "train") == split):
-            pixels.append(decoded(faces, len(faces), path, side_px))
+            pixels.append(decoded(faces, len(faces), path, framing))
             templates.append(rows)
             people += [face.identity for face in faces]
             names += [face.name for face in faces]

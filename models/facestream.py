@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from device.alignment import CROP_PX
 from device.image import IMAGE_SUFFIXES, decode_image
 from models.packs import read_bin, read_rec
+from models.spec import CROP_PX
 from toolkit.errors import InputError, MissingError, UsageError
 
 PACKED = (".parquet", ".rec", ".tar")  # what a folder may hold many of

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from models.files import sha256_of
-from models.spec import VerifierSpec
+from models.spec import Framing, VerifierSpec
 from toolkit.errors import ArtifactError, MissingError, UsageError
 
 SHIPPED = Path(__file__).parent / "weights" / "h.onnx"
@@ -160,7 +160,7 @@ def fuse_photos(crops: np.ndarray, templates: np.ndarray) -> np.ndarray:
     from device.quality import sharpness_of
 
     side = min(SHARPNESS_PX, crops.shape[1])
-    return fuse_templates(templates, np.sqrt([max(sharpness_of(shrink(crop, side)), 1e-6) for crop in crops]))
+    return fuse_templates(templates, np.sqrt([max(sharpness_of(shrink(crop, Framing(side))), 1e-6) for crop in crops]))
 
 
 def fuse_templates(templates: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:

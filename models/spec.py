@@ -25,6 +25,8 @@ KINDS: tuple[Kind, ...] = ("conv", "depthwise", "add", "dense")
 
 LEAKY_SLOPE = 0.25  # PReLU's usual start value; fixed, because int8 runtimes have a fast fixed-slope kernel
 MAX_PARAMS = 23_000  # the paper's parameter count
+CROP_PX = 112  # side of an aligned face
+FEATURES = (28, 32, 84, 105)  # left, top, right, bottom of eyes to mouth in it: every region holds them
 MAX_SIZE = 4096  # of channels and pixels: far beyond any verifier, and nothing to allocate
 MAX_FLOPS = 5_000_000  # the paper's FLOPs, counted here as two per multiply-accumulate
 
@@ -79,12 +81,35 @@ class Slot:
 
 
 @dataclass(frozen=True)
+class Framing:
+    """Which square of an aligned face a network sees, in pixels of the CROP_PX crop, and in how many pixels it does."""
+
+    side_px: int
+    left: int = 0
+    top: int = 0
+    size: int = CROP_PX
+
+    @property
+    def scale(self) -> float:
+        """Pixels that the network gets of one of the crop's."""
+        return self.side_px / self.size
+
+    @property
+    def region(self) -> tuple[int, int, int]:
+        return self.left, self.top, self.size
+
+
+WHOLE = Framing(CROP_PX)
+
+
+@dataclass(frozen=True)
 class VerifierSpec:
     """Input: RGB, input_px × input_px, value (pixel - 128) / 128, so that int8 input is pixel - 128 exactly.
     Output: one score; larger means more likely the enrolled person; int8 files saturate it to [-1, 1]."""
 
     input_px: int
     layers: tuple[Layer, ...]
+    region: tuple[int, int, int] = WHOLE.region  # of the aligned face that f sees: left, top, size
 
     def __post_init__(self) -> None:
         """Refuse a graph that does not hang together. Raises ArtifactError."""
@@ -92,6 +117,12 @@ class VerifierSpec:
         channels, side = 3, self.input_px
         if not 0 < self.input_px <= MAX_SIZE:
             raise ArtifactError("the verifier spec's input size is out of range", got=self.input_px)
+        left, top, size = self.region
+        starts = 0 <= left <= FEATURES[0] and 0 <= top <= FEATURES[1]
+        ends = FEATURES[2] <= left + size <= CROP_PX and FEATURES[3] <= top + size <= CROP_PX
+        if not (starts and ends):
+            raise ArtifactError("the verifier spec's region does not fit", got=self.region,
+                                expected=f"within 0 to {CROP_PX}, with eyes and mouth: {FEATURES}")  # fmt: skip
         for layer in self.layers:
             ok = layer.kind in KINDS and layer.in_channels == channels and layer.name not in seen and layer.sound
             if layer.kind in ("depthwise", "add"):
@@ -106,6 +137,10 @@ class VerifierSpec:
             channels, side = layer.out_channels, _side_after(layer, side)
         if not self.layers or self.layers[-1].kind != "dense" or self.layers[-1].out_channels != 1:
             raise ArtifactError("the verifier spec must end in a dense layer with one output")
+
+    @property
+    def framing(self) -> Framing:
+        return Framing(self.input_px, *self.region)
 
     @cached_property
     def sides(self) -> dict[str, int]:
@@ -153,14 +188,17 @@ class VerifierSpec:
         return self.layers[-1]
 
     def to_dict(self) -> dict[str, Any]:
-        return {"input_px": self.input_px, "layers": [asdict(layer) for layer in self.layers]}
+        described: dict[str, Any] = {"input_px": self.input_px, "layers": [asdict(layer) for layer in self.layers]}
+        # Left out where it is the whole face, so that specs from before there were regions keep their hash.
+        return described if self.region == WHOLE.region else described | {"region": list(self.region)}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> VerifierSpec:
         """Inverse of `to_dict`. Raises ArtifactError for anything that is not a spec."""
         try:
-            return cls(int(data["input_px"]), tuple(Layer(**layer) for layer in data["layers"]))
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            left, top, size = (int(number) for number in data.get("region", WHOLE.region))
+            return cls(int(data["input_px"]), tuple(Layer(**layer) for layer in data["layers"]), (left, top, size))
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise ArtifactError("this is not a verifier spec", got=str(error)) from error
 
     @cached_property
@@ -182,6 +220,7 @@ def mobile_spec(
     features: int = 96,
     pooled: bool = False,
     kernel: int = 3,
+    region: tuple[int, int, int] = WHOLE.region,
 ) -> VerifierSpec:
     """Stem, inverted residuals given as (channels, stride), 1×1 features, and a dense score over their whole map.
 
@@ -189,7 +228,9 @@ def mobile_spec(
     the score's weights, which each person has for themselves. The sizes were found by measurement here.
     `kernel`, an odd number, is that of the blocks' depthwise layers.
     `pooled` puts MobileFaceNet's global depthwise layer, shared by all people, before the score.
+    `region` is the square of the aligned face that f sees: left, top and size in pixels of its 112.
     """
+    left, top, size = region
     layers = [Layer("stem", "conv", 3, stem, 3, 2, 1, "leaky")]
     channels = stem
     for i, (width, stride) in enumerate(blocks, 1):
@@ -207,7 +248,7 @@ def mobile_spec(
     if pooled:
         layers.append(Layer("pool", "depthwise", features, features, side))
         side = 1
-    return VerifierSpec(input_px, (*layers, Layer("score", "dense", features, 1, side)))
+    return VerifierSpec(input_px, (*layers, Layer("score", "dense", features, 1, side)), (left, top, size))
 
 
 DEFAULT_SPEC = mobile_spec()

@@ -57,7 +57,7 @@ def main(
     """Measure the variants; rows in docs/results/refinement.json of the same generator, bank and people are kept."""
     h = Generator()
     backbone = load_backbone(h.info.backbone)
-    held_out = load_faces([faces], "val", h.info.spec.input_px, backbone)
+    held_out = load_faces([faces], "val", h.info.spec.framing, backbone)
     strangers = open_bank(bank, h.info.spec, backbone.name, backbone.sha256)
     result = {"schema_version": 1, "generator": {"version": h.info.version, "sha256": h.sha256},
               "bank_faces": len(strangers), "people": people, "enrolment_photos": photos, "rows": {}}  # fmt: skip

@@ -23,6 +23,7 @@ from export.stencil import Stencil, file_tensors
 from models.facedata import read_faces, templates_of
 from models.faceset import FaceSet, load_faces
 from models.generator import Generator
+from models.spec import Framing
 from toolkit.errors import HyperverifyError, InputError
 
 PHOTOS = tuple(f"{name}_{i:04d}.jpg" for name in ("Ann_Lee", "Bo") for i in (1, 2, 3))
@@ -91,7 +92,7 @@ def test_parquet_and_folders_give_the_same_faces(tmp_path: Path) -> None:
     a, b = read_faces(path), read_faces(tmp_path / "set")
     assert a.identities == b.identities
     assert np.array_equal(a.crops(), b.crops())
-    assert a.crops(64).shape == (3, 64, 64, 3)
+    assert a.crops(Framing(64)).shape == (3, 64, 64, 3)
 
 
 def test_face_files_that_cannot_be_used_say_so(tmp_path: Path) -> None:
@@ -165,11 +166,11 @@ def test_splits_are_told_apart(tmp_path: Path) -> None:
         tmp_path, image=[webp(i) for i in (10, 90, 200)], identity=["a", "b", ""], split=["val", "train", ""]
     )
     backbone = CountingBackbone()
-    assert load_faces([path], "train", 64, backbone).identity.tolist() == [0, -1]
-    assert load_faces([path], "val", 64, backbone).people == ("a",)
-    assert len(load_faces([path], "", 64, backbone)) == 3
+    assert load_faces([path], "train", Framing(64), backbone).identity.tolist() == [0, -1]
+    assert load_faces([path], "val", Framing(64), backbone).people == ("a",)
+    assert len(load_faces([path], "", Framing(64), backbone)) == 3
     with pytest.raises(InputError, match="no face of split test"):
-        load_faces([path], "test", 64, backbone)
+        load_faces([path], "test", Framing(64), backbone)
 
 
 def test_enrolment_sets_are_disjoint_and_leave_a_probe() -> None:

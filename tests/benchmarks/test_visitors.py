@@ -34,6 +34,7 @@ from export.bundle import bundle_manifest
 from models.backbone import load_backbone
 from models.faceset import FaceSet
 from models.generator import SHIPPED, Generator
+from models.spec import Framing
 from toolkit.commands.enroll import content_of
 
 MODEL = ScoreModel(Levels.normal(-0.2, 0.18), Levels.normal(0.5, 0.18), 0.09)
@@ -60,7 +61,7 @@ def test_at_most_half_of_the_photos_are_enrolled() -> None:
 def test_a_visit_is_recorded_from_its_first_usable_frame(photos: Path, detector_bytes: bytes) -> None:
     subject = scenes.portrait(photos / "obama.jpg", finder := scenes.portrait_detector(detector_bytes))
     verifiers = {"anna": Fixed(0.5), "ben": Fixed(-0.5)}
-    pipeline = Pipeline(FaceDetector(detector_bytes), verifiers, 64)
+    pipeline = Pipeline(FaceDetector(detector_bytes), verifiers, Framing(64))
     scores, times = watch(film(align(subject.rgb, subject.face.landmarks), finder, seed=1), pipeline, 6)
     assert scores.tolist() == [[0.5, -0.5]] * 6
     assert verifiers["anna"].shown == 6, "nobody looks on once there are enough frames"
@@ -168,7 +169,7 @@ def test_a_calibration_is_written_beside_the_generator(photos: Path, detector_by
         shutil.copy(file, tmp_path)
     finder = scenes.portrait_detector(detector_bytes)
     seen = [scenes.portrait(photos / name, finder) for name in ("obama.jpg", "obama2.jpg", "obama3.jpg", "biden.jpg")]
-    crops, small = (np.stack([align(one.rgb, one.face.landmarks, side) for one in seen]) for side in (112, 64))
+    crops, small = (np.stack([align(one.rgb, one.face.landmarks, Framing(side)) for one in seen]) for side in (112, 64))
     crops, small = (np.concatenate([faces, faces[-1:, :, ::-1]]) for faces in (crops, small))
     before = Generator(tmp_path / "h.onnx").info
     templates = load_backbone(before.backbone).embed(crops)

@@ -17,6 +17,7 @@ from device.pipeline import Pipeline
 from device.quality import QualityLimits, assess, choose_face
 from device.runtimes import Verifier
 from device.tracking import Tracker
+from models.spec import WHOLE, Framing
 from toolkit.errors import InputError
 
 
@@ -124,8 +125,34 @@ def test_alignment_brings_landmarks_to_the_template(zoom: float) -> None:
 
 def test_shrinking_keeps_the_mean() -> None:
     crop = np.random.default_rng(0).integers(0, 256, (112, 112, 3), np.uint8)
-    assert abs(shrink(crop, 64).mean() - crop.mean()) < 0.5
-    assert shrink(crop, 112) is crop
+    assert abs(shrink(crop, Framing(64)).mean() - crop.mean()) < 0.5
+    assert shrink(crop, WHOLE) is crop
+
+
+def test_a_region_is_the_same_part_of_a_photo_and_of_a_crop(photos: Path, detector_bytes: bytes) -> None:
+    picture = read_image(photos / "obama.jpg")
+    (face,) = FaceDetector(detector_bytes).detect(picture)
+    whole = align(picture, face.landmarks)
+    part = Framing(64, 8, 14, 96)
+    from_photo, from_crop = align(picture, face.landmarks, part), shrink(whole, part)
+    assert from_photo.shape == from_crop.shape == (64, 64, 3)
+    apart = np.abs(from_photo.astype(int) - from_crop).mean()
+    elsewhere = np.abs(from_photo.astype(int) - shrink(whole, Framing(64, 8, 8, 96))).mean()
+    assert apart < 0.6 * elsewhere, "six pixels higher is another part"
+    np.testing.assert_array_equal(shrink(whole, Framing(96, 8, 14, 96)), whole[14:110, 8:104])
+
+
+def test_quality_is_the_same_whatever_part_is_shown(photos: Path, detector_bytes: bytes) -> None:
+    picture = read_image(photos / "obama.jpg")
+    (face,) = FaceDetector(detector_bytes).detect(picture)
+    limits = QualityLimits()
+    whole, part = (assess(align(picture, face.landmarks, f), face, limits, f) for f in (WHOLE, Framing(96, 8, 14, 96)))
+    assert whole.reason == part.reason == ""
+    assert part.brightness == pytest.approx(whole.brightness, rel=0.01)
+    assert part.sharpness == pytest.approx(whole.sharpness, rel=0.1)
+    covered = align(picture, face.landmarks, Framing(64, 8, 14, 96))
+    covered[36:64, 16:56] = (240, 240, 250)  # mouth and chin, as a mask
+    assert assess(covered, face, limits, Framing(64, 8, 14, 96)).reason == "covered"
 
 
 def seen(photos: Path, detector_bytes: bytes, change: object = None) -> str:
@@ -179,7 +206,7 @@ def test_on_video_a_face_is_scored_as_it_is_and_mirrored_in_turns(photos: Path, 
     frame = read_image(photos / "obama.jpg")
     detector = FaceDetector(detector_bytes)
     tracker = Tracker(detector, detect_every=1)
-    pipeline = Pipeline(detector, {"obama": Recorder("none", "int8")}, 64, tracker=tracker)
+    pipeline = Pipeline(detector, {"obama": Recorder("none", "int8")}, Framing(64), tracker=tracker)
     for _ in range(4):
         found = pipeline.follow(frame)[0]
         assert found.scores, found.reason

@@ -25,6 +25,7 @@ from models.facedata import stored_templates
 from models.facemap import TrainingFaces, map_faces
 from models.faceset import load_faces, lookalikes
 from models.facestream import Face, face_files, stream_faces
+from models.spec import Framing
 from toolkit.errors import HyperverifyError, InputError
 
 ROOT = Path(__file__).parents[2]
@@ -147,7 +148,7 @@ def test_damaged_shards_are_refused_or_read(draw: st.DataObject, tmp_path: Path)
 def assert_same(found: TrainingFaces, sources: list[Path], side: int) -> None:
     """What the map holds is what loading everything into memory gives."""
     backbone = Colours()
-    held_out, train = (load_faces(sources, split, side, backbone) for split in ("val", "train"))
+    held_out, train = (load_faces(sources, split, Framing(side), backbone) for split in ("val", "train"))
     keep = (train.identity >= 0) | ~lookalikes(train.templates, held_out.templates, "sface")
     assert found.left_out == (~keep).sum()
     for name in ("pixels", "templates", "identity"):
@@ -159,28 +160,28 @@ def test_the_map_holds_what_loading_gives(tmp_path: Path) -> None:
     every = some_faces(600)
     split = [Face(f.image, f.identity, f.name, "val" if f.identity > "1880" else "train") for f in every]
     sources = [parquet(tmp_path / "a.parquet", split[:590]), shard(tmp_path / "b.tar", split[590:], as_json=True)]
-    found = map_faces(sources, 32, Colours())
+    found = map_faces(sources, Framing(32), Colours())
     assert_same(found, sources, 32)
     assert found.left_out > 0, "some of nobody's faces look like held-out people"
     assert isinstance(found.train.pixels.base, np.memmap)
     backbone = Colours()
-    again = map_faces(sources, 32, backbone)
+    again = map_faces(sources, Framing(32), backbone)
     assert backbone.seen == 0, "written once"
     np.testing.assert_array_equal(again.train.identity, found.train.identity)
     parquet(sources[0], split[:300])
-    assert len(map_faces(sources, 32, Colours()).train) < len(found.train), "a changed source is mapped anew"
+    assert len(map_faces(sources, Framing(32), Colours()).train) < len(found.train), "a changed source is mapped anew"
 
 
 def test_people_of_sets_without_splits_are_held_out_whole(tmp_path: Path) -> None:
     faces = [f for f in some_faces(300) if f.identity]
-    found = map_faces([rec(tmp_path / "x.rec", faces)], 32, Colours(), held_out_share=0.2)
+    found = map_faces([rec(tmp_path / "x.rec", faces)], Framing(32), Colours(), held_out_share=0.2)
     assert 0.05 < len(found.held_out) / len(faces) < 0.4
     assert len(found.held_out) + len(found.train) == len(faces)
     people = [len(np.unique(part.identity)) for part in (found.train, found.held_out)]
     assert sum(people) == len({f.identity for f in faces}), "nobody is in both"
     judges = parquet(tmp_path / "v.parquet", [Face(f.image, f.identity, f.name, "val") for f in faces])
     with pytest.raises(InputError, match="no face to train on"):
-        map_faces([judges], 32, Colours())
+        map_faces([judges], Framing(32), Colours())
 
 
 def test_templates_go_on_where_a_kill_stopped_them(tmp_path: Path) -> None:
@@ -203,6 +204,7 @@ MEASURE = textwrap.dedent("""
     from pathlib import Path
     import numpy as np
     from models.facemap import map_faces
+    from models.spec import Framing
     from test_facemap import Colours
 
     def anonymous_kb():
@@ -215,7 +217,7 @@ MEASURE = textwrap.dedent("""
             return super().embed(crops)
 
     peaks = []
-    faces = map_faces([Path(sys.argv[1])], 64, Watched(), 0.01).train
+    faces = map_faces([Path(sys.argv[1])], Framing(64), Watched(), 0.01).train
     for step in range(20):
         faces.pixels[np.random.default_rng(step).integers(0, len(faces), 128)].sum()
         peaks.append(anonymous_kb())
@@ -289,4 +291,4 @@ def compare_generators(toolkit: Callable[..., Any], folder: Path, environment: d
 
 def test_errors_are_of_our_own_tree(tmp_path: Path) -> None:
     with pytest.raises(HyperverifyError):
-        map_faces([tmp_path / "nothing"], 32, Colours())
+        map_faces([tmp_path / "nothing"], Framing(32), Colours())

@@ -21,6 +21,7 @@ from benchmarks.protocols import pairs_of_pack, read_pairs
 from models.facedata import read_faces
 from models.faceset import FaceSet
 from models.packs import RECORD_MAGIC, read_bin, read_rec
+from models.spec import Framing
 from toolkit.errors import InputError
 
 
@@ -37,7 +38,7 @@ def test_bin_packs_of_every_protocol(protocol: int, tmp_path: Path) -> None:
     path.write_bytes(pickle.dumps((IMAGES, [True, False]), protocol))
     assert read_bin(path) == (IMAGES, [True, False])
     faces, pairs = read_faces(path), pairs_of_pack(path)
-    assert faces.crops(64).shape == (4, 64, 64, 3)
+    assert faces.crops(Framing(64)).shape == (4, 64, 64, 3)
     assert (pairs.first.tolist(), pairs.second.tolist()) == ([0, 2], [1, 3])
     assert (pairs.same.tolist(), pairs.fold.tolist()) == ([True, False], [0, 1])
 

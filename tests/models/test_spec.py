@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 
 from export.onnx_writer import _Writer as OnnxWriter
 from export.tflite_writer import _Writer as TfliteWriter
-from models.spec import DEFAULT_SPEC, KINDS, MAX_FLOPS, MAX_PARAMS, Layer, VerifierSpec, mobile_spec
+from models.spec import DEFAULT_SPEC, KINDS, MAX_FLOPS, MAX_PARAMS, Framing, Layer, VerifierSpec, mobile_spec
 from toolkit.errors import ArtifactError
 
 
@@ -50,6 +51,24 @@ def test_round_trip_keeps_the_hash() -> None:
     assert again == DEFAULT_SPEC
     assert again.hash == DEFAULT_SPEC.hash
     assert mobile_spec(stem=8).hash != DEFAULT_SPEC.hash
+
+
+def test_a_region_is_part_of_the_spec_and_no_region_is_the_whole_face() -> None:
+    part = mobile_spec(region=(8, 14, 96))
+    assert VerifierSpec.from_dict(json.loads(json.dumps(part.to_dict()))) == part
+    assert part.hash != DEFAULT_SPEC.hash
+    assert "region" not in DEFAULT_SPEC.to_dict(), "or bundles from before would be refused"
+    assert part.framing == Framing(64, 8, 14, 96)
+    assert DEFAULT_SPEC.framing.region == (0, 0, 112)
+
+
+@pytest.mark.parametrize(
+    "region",
+    [[0, 0, 113], [17, 0, 96], [0, -1, 96], [0, 0, 0], [30, 14, 80], [8, 0, 100], [0, 0], "all", None, [[1], 0, 9]],
+)
+def test_a_region_outside_of_the_face_is_refused(region: object) -> None:
+    with pytest.raises(ArtifactError):
+        VerifierSpec.from_dict(DEFAULT_SPEC.to_dict() | {"region": region})
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def crops(data: Path) -> np.ndarray:
     faces = read_faces(data / "lfw" / "view1.parquet")
     step = len(faces) // CROPS
     few = type(faces)(faces.path, faces.images[::step][:CROPS], *[[""] * CROPS] * 3, faces.digest)  # type: ignore[arg-type]
-    return few.crops(DEFAULT_SPEC.input_px)
+    return few.crops(DEFAULT_SPEC.framing)
 
 
 @pytest.fixture(scope="module")

@@ -67,7 +67,7 @@ def build(
     network = load_backbone(info.backbone, backbone, threads)
     if network.sha256 != info.backbone_sha256:
         raise ArtifactError(f"the generator was trained with another {info.backbone}", do="use matching files")
-    found = Sources(network, backbone, detector_file(find_model("yunet", detector)), info.spec.input_px, split, threads)
+    found = Sources(network, backbone, detector_file(find_model("yunet", detector)), info.spec.framing, split, threads)
     faces, people = write_bank(out, found.faces(sources), info.spec, info.backbone, info.backbone_sha256)
     for reason, count in sorted(found.unused.items()):
         note(f"not used: {count} photos: {reason}")

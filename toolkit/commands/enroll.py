@@ -113,7 +113,7 @@ def _refine(enrolment: Enrolment, h: Generator, refiner: Refiner) -> Refinement:
 
     crops, templates = enrolment.used()
     note("refining, some seconds")
-    return refiner(np.stack([shrink(crop, h.info.spec.input_px) for crop in crops]), templates)
+    return refiner(np.stack([shrink(crop, h.info.spec.framing) for crop in crops]), templates)
 
 
 def _check_target(path: Path, replace: bool) -> None:

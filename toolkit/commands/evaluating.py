@@ -89,7 +89,7 @@ def load(h: Generator, faces: Path, split: str, backbone: Path | None, threads: 
     from models.faceset import load_faces
 
     note(f"templates come from {h.info.backbone}; they are computed once and cached")
-    return load_faces([faces], split, h.info.spec.input_px, load_backbone(h.info.backbone, backbone, threads))
+    return load_faces([faces], split, h.info.spec.framing, load_backbone(h.info.backbone, backbone, threads))
 
 
 def provenance(kind: str, h: Generator, enrol: Enrol, scorer: FileScorer, faces: Path) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from toolkit.output import emit, note, table
 if TYPE_CHECKING:
     import numpy as np
 
+    from models.spec import Framing
+
 
 def parity(
     bundle: Bundle,
@@ -38,7 +40,7 @@ def parity(
 
     opened = open_bundle(bundle)
     threshold = opened.threshold(point)
-    pixels = _pixels(faces, crops, opened.spec.input_px)
+    pixels = _pixels(faces, crops, opened.spec.framing)
     try:
         from benchmarks.parity import parity as compare
     except ImportError as error:
@@ -52,19 +54,19 @@ def parity(
         raise typer.Exit(GateError.exit_code)
 
 
-def _pixels(faces: Path | None, crops: int, side_px: int) -> np.ndarray:
+def _pixels(faces: Path | None, crops: int, framing: Framing) -> np.ndarray:
     """uint8 RGB [crops, side_px, side_px, 3]. Raises InputError when there are fewer faces."""
     if faces is None:
         from benchmarks.pictures import made_up
 
         note("no --faces: the pictures are made up, and so are the flips")
-        return made_up(crops, side_px)
+        return made_up(crops, framing.side_px)
     from models.facedata import read_faces
 
     source = read_faces(faces)
     if len(source) < crops:
         raise InputError(f"{faces} has too few crops", got=len(source), expected=crops, do="pass a smaller --crops")
-    return source.some([i * len(source) // crops for i in range(crops)]).crops(side_px)
+    return source.some([i * len(source) // crops for i in range(crops)]).crops(framing)
 
 
 def _human(r: dict[str, Any]) -> str:

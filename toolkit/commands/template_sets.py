@@ -34,7 +34,7 @@ def templates(
     from models.backbone import load_backbone
 
     source = read_template_set(folder)
-    faces = load_photos(source, h.info.spec.input_px, load_backbone(h.info.backbone, backbone, threads))
+    faces = load_photos(source, h.info.spec.framing, load_backbone(h.info.backbone, backbone, threads))
     scores = score_templates(source, faces, way, scorer)
     unknown = faces.identity[: len(source.rows())]  # of the templates
     sides = {"one_sided": scores.forward, "both_sides": scores.forward + scores.backward}

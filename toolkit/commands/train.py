@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from models.config import TrainConfig
     from models.distributed import Group
     from models.faceset import FaceSet
+    from models.spec import Framing
     from models.training import Trainer
     from models.validate import Validation
 
@@ -119,11 +120,11 @@ def _ablate(
     from models.files import sha256_of
 
     variants = read_ablation(file)
-    loaded: dict[tuple[int, str], tuple[FaceSet, FaceSet]] = {}  # the last variant's faces: most share them
+    loaded: dict[tuple[Framing, str], tuple[FaceSet, FaceSet]] = {}  # the last variant's faces: most share them
 
     def train_one(variant: Variant, folder: Path) -> tuple[Validation, int]:
         settings = variant.config
-        key = (settings.verifier.input_px, settings.backbone)
+        key = (settings.verifier.framing, settings.backbone)
         if key not in loaded:
             loaded.clear()
             loaded[key] = _load(settings, _paths(settings, data), threads)
@@ -174,7 +175,7 @@ def _load(settings: TrainConfig, paths: list[Path], threads: int) -> tuple[FaceS
     from models.facemap import map_faces
 
     backbone = load_backbone(settings.backbone, threads=threads)
-    found = map_faces(paths, settings.verifier.input_px, backbone, settings.held_out_share)
+    found = map_faces(paths, settings.verifier.framing, backbone, settings.held_out_share)
     if not can_enrol(found.held_out, 1):
         raise InputError("the held-out faces cannot set thresholds", expected="two people with two photos in `val`",
                          do="set held_out_share where the sets have no splits")  # fmt: skip
