@@ -1,9 +1,8 @@
 """What held-out people tell of scores, written beside the generator: thresholds on photos, and the spread of visits.
 
 `toolkit train` ends with the thresholds. `python -m benchmarks.calibration models/weights/h.onnx --faces DATA/faces`
-sets them again, for a generator that was written before strangers' scores were made alike (models/normalisation.py)
-after doing that, and then lets everybody come on video (benchmarks/visits.py): what `toolkit run` weighs frames by.
-`--visits` does the latter alone, in about two minutes.
+makes strangers' scores alike anew (models/normalisation.py), sets them again, and then lets everybody come on video
+(benchmarks/visits.py): what `toolkit run` weighs frames by. `--visits` does the latter alone, in about two minutes.
 """
 
 from __future__ import annotations
@@ -83,11 +82,12 @@ def main() -> None:
 
 
 def _set_thresholds(path: Path, info: GeneratorInfo, paths: list[Path], held_out: FaceSet) -> None:
-    from models.normalisation import impostor_moments, is_normalised, normalised
+    from models.facemap import map_faces
+    from models.normalisation import as_learned, impostor_statistics, normalised
 
-    if not is_normalised(plain := path.read_bytes()):
-        faces = load_faces(paths, "train", info.spec.framing, load_backbone(info.backbone, threads=2))
-        write_atomically(path, normalised(plain, impostor_moments(plain, info.spec, faces)), mode=0o644)
+    faces = map_faces(paths, info.spec.framing, load_backbone(info.backbone, threads=2)).train
+    plain = as_learned(path.read_bytes())
+    write_atomically(path, normalised(plain, impostor_statistics(plain, info.spec, faces)), mode=0o644)
     calibrate(path, info.generator, info.backbone, info.spec, info.training, held_out)
 
 

@@ -9,8 +9,11 @@ linear in the template: with t = [e, 1], the head's weights W and the trunk's ma
     score(x) = t · y(x),   y(x) = W [φ(x), 1]
 
 so the mean of strangers' scores is t · mean(y) and their variance tᵀ cov(y) t. Both moments of y are measured once, on
-training faces, and kept in the ONNX file, which stretches and shifts the last layer of each new θ by them. Statistics
-of thousands of faces, no face. For generators that also change the trunk this is an approximation.
+training faces, and kept in the ONNX file. Thresholds stand further out, where the highest strangers are, and how many
+deviations out that is follows from no moment: a small network says it of the template (`models/tail.py`). The ONNX file
+stretches the last layer of each new θ to one deviation, and shifts it so that those highest strangers reach the same
+score for everybody. Statistics of thousands of faces, no face. For generators that also change the trunk this is an
+approximation.
 
 This is the project's own step; the paper is not known to have one.
 
@@ -19,7 +22,7 @@ Letters: N people or faces, D template dimensions, F values of the trunk's map.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,73 +32,129 @@ from onnx import helper, numpy_helper
 
 from models.faceset import FaceSet
 from models.spec import VerifierSpec
+from models.tail import BLOCK, SLOPE, USERS, Tail, enrolled_templates, highest_strangers, learn_tail
 from models.verifier import run_layers, to_input
-from toolkit.errors import ArtifactError
 from toolkit.progress import track
 
-FACES = 8192  # deviations to one part in a hundred
+FACES = 32_768  # so that the highest hundredth are hundreds
 STRETCH = (0.5, 2.0)  # no verifier is stretched by more; measured: 0.88 to 1.21
 BATCH = 256
+LEAST_DEVIATION = 1e-6  # of verifiers that say the same of everybody
 
 
 @dataclass(frozen=True)
-class ImpostorMoments:
-    """`mean` [D + 1] and `root` [D + 1, D + 1], rootᵀ root the covariance, of y; what scores are taken to."""
+class ImpostorStatistics:
+    """What a template says of strangers' scores: `mean` [D + 1] and `root` [D + 1, D + 1] of y, rootᵀ root its
+    covariance, and the tail. `to_level`, `to_deviation`: what scores are taken to."""
 
     mean: np.ndarray
     root: np.ndarray
-    to_mean: float
+    tail: Tail
+    to_level: float
     to_deviation: float
 
     def of(self, templates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and deviation of strangers' scores [N] under the verifiers of these templates [N, D]."""
-        t = np.hstack([templates, np.ones((len(templates), 1), templates.dtype)])
-        return t @ self.mean, np.linalg.norm(t @ self.root.T, axis=1)
+        """The score that the highest hundredth of strangers reach, and the deviation of all their scores [N], under the
+        verifiers of these templates [N, D]."""
+        means, deviations = moments(templates, self.mean, self.root)
+        return means + deviations * self.tail.of(templates), deviations
 
 
-def impostor_moments(
+def moments(templates: np.ndarray, mean: np.ndarray, root: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation of strangers' scores [N] under the verifiers of these templates [N, D]."""
+    t = with_one(templates)
+    return t @ mean, np.linalg.norm(t @ root.T, axis=1)
+
+
+def with_one(templates: np.ndarray) -> np.ndarray:
+    return np.hstack([templates, np.ones((len(templates), 1), templates.dtype)])
+
+
+def impostor_statistics(
     h: bytes, spec: VerifierSpec, faces: FaceSet, count: int = FACES, seed: int = 1
-) -> ImpostorMoments:
-    """Measure them on `count` faces; the scale of scores stays what it is on average over their templates."""
-    rows = np.sort(np.random.default_rng(seed).permutation(len(faces))[:count])
+) -> ImpostorStatistics:
+    """Measure `count` faces as strangers of as many people; scores stay on average what they are."""
+    rng = np.random.default_rng(seed)
+    shown, users = (np.sort(rng.permutation(len(faces))[:n]) for n in (count, min(count, USERS)))
+    y = said_of_faces(h, spec, faces.pixels, shown)
+    mean = y.mean(0, dtype=np.float64)
+    values, vectors = np.linalg.eigh(np.cov(y.T.astype(np.float64)))
+    root = np.sqrt(np.clip(values, 0, None))[:, None] * vectors.T
+    templates = enrolled_templates(faces, users, seed)
+    means, deviations = moments(templates, mean, root)
+    levels = [
+        highest_strangers(with_one(templates[i : i + BLOCK]), y, same_people(faces, users[i : i + BLOCK], shown))
+        for i in track(range(0, len(users), BLOCK), "the highest strangers")
+    ]
+    tail = learn_tail(templates, (np.concatenate(levels) - means) / np.maximum(deviations, LEAST_DEVIATION), seed)
+    found = ImpostorStatistics(mean, root, tail, 0.0, 1.0)
+    return replace(found, to_level=float(found.of(templates)[0].mean()), to_deviation=float(deviations.mean()))
+
+
+def said_of_faces(h: bytes, spec: VerifierSpec, pixels: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """y of the faces in `rows` [N] of pixels [M, H, W, 3]: float32 [N, D + 1]."""
     constants = {c.name: numpy_helper.to_array(c) for c in onnx.load_from_string(h).graph.initializer}
     head = np.vstack([constants["head.weight"], constants["head.bias"]])  # [D + 1, F + 1]
     theta = torch.from_numpy(np.concatenate([constants["base"][0], np.zeros(head.shape[1], np.float32)]))[None]
     parts = []
     for start in track(range(0, len(rows), BATCH), "strangers"):
-        x = to_input(torch.from_numpy(faces.pixels[rows[start : start + BATCH]]).permute(0, 3, 1, 2))
+        x = to_input(torch.from_numpy(pixels[rows[start : start + BATCH]]).permute(0, 3, 1, 2))
         with torch.inference_mode():
             features = run_layers(spec, theta, x, 0, len(spec.layers) - 1).flatten(1).numpy()  # [N, F]
         parts.append(features @ head[:, :-1].T + head[:, -1])
-    y = np.concatenate(parts).astype(np.float64)  # [N, D + 1]
-    values, vectors = np.linalg.eigh(np.cov(y.T))
-    root = np.sqrt(np.clip(values, 0, None))[:, None] * vectors.T
-    moments = ImpostorMoments(y.mean(0), root, 0.0, 1.0)
-    means, deviations = moments.of(faces.templates[rows])
-    return ImpostorMoments(y.mean(0), root, float(means.mean()), float(deviations.mean()))
+    return np.concatenate(parts)
 
 
-def is_normalised(h: bytes) -> bool:
-    return "impostor_mean" in {constant.name for constant in onnx.load_from_string(h).graph.initializer}
+def same_people(faces: FaceSet, users: np.ndarray, shown: np.ndarray) -> np.ndarray:
+    """Whether the faces in rows `users` [U] and `shown` [N] are known to be one person's: bool [U, N]."""
+    a, b = faces.identity[users][:, None], faces.identity[shown][None]
+    return np.asarray(((a == b) & (a >= 0)) | (users[:, None] == shown[None]))
 
 
-def normalised(h: bytes, moments: ImpostorMoments) -> bytes:
-    """The generator's ONNX file with the last layer of every θ stretched and shifted. Raises ArtifactError."""
+def as_learned(h: bytes) -> bytes:
+    """The generator's ONNX file as training wrote it, without what `normalised` put behind it."""
     model = onnx.load_from_string(h)
     graph = model.graph
+    makers = {node.output[0]: node for node in graph.node}
+    if "normalised_head" not in makers:
+        return h
+    concat = makers["theta"]
+    concat.input[1] = makers["stretched_head"].input[0]
+    needed, found = ["theta"], {"theta"}
+    while needed:
+        for name in makers[needed.pop()].input:
+            if name in makers and name not in found:
+                needed.append(name)
+            found.add(name)
+    nodes = [node for node in graph.node if node.output[0] in found]
+    constants = [constant for constant in graph.initializer if constant.name in found]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend(constants)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def normalised(h: bytes, impostors: ImpostorStatistics) -> bytes:
+    """The generator's ONNX file with the last layer of every θ stretched and shifted, anew if it was before."""
+    model = onnx.load_from_string(as_learned(h))
+    graph = model.graph
     concat = graph.node[-1]
-    if is_normalised(h):
-        raise ArtifactError("this generator is normalised already", do="write it anew with `toolkit train`")
     trunk, head = concat.input
     size = next(c.dims[0] for c in graph.initializer if c.name == "head.bias")
     constants = {
-        "impostor_mean": moments.mean[:-1, None],
-        "impostor_mean_bias": moments.mean[-1:],
-        "impostor_root": moments.root[:, :-1].T,
-        "impostor_root_bias": moments.root[:, -1],
-        "to_mean": np.array([moments.to_mean]),
-        "to_deviation": np.array([moments.to_deviation]),
-        "least_deviation": np.array(1e-6),  # of verifiers that say the same of everybody
+        "impostor_mean": impostors.mean[:-1, None],
+        "impostor_mean_bias": impostors.mean[-1:],
+        "impostor_root": impostors.root[:, :-1].T,
+        "impostor_root_bias": impostors.root[:, -1],
+        "tail_first": impostors.tail.first[:-1],
+        "tail_first_bias": impostors.tail.first[-1],
+        "tail_last": impostors.tail.last[:-1],
+        "tail_last_bias": impostors.tail.last[-1],
+        "least_tail": np.array(impostors.tail.limits[0]),
+        "most_tail": np.array(impostors.tail.limits[1]),
+        "to_level": np.array([impostors.to_level]),
+        "to_deviation": np.array([impostors.to_deviation]),
+        "least_deviation": np.array(LEAST_DEVIATION),
         "least_stretch": np.array(STRETCH[0]),
         "most_stretch": np.array(STRETCH[1]),
         "is_score_bias": np.eye(1, size, size - 1),
@@ -107,8 +166,14 @@ def normalised(h: bytes, moments: ImpostorMoments) -> bytes:
         ("Max", ("any_deviation", "least_deviation"), "deviation", {}),
         ("Div", ("to_deviation", "deviation"), "wanted_stretch", {}),
         ("Clip", ("wanted_stretch", "least_stretch", "most_stretch"), "stretch", {}),
-        ("Mul", ("mean", "stretch"), "stretched_mean", {}),
-        ("Sub", ("to_mean", "stretched_mean"), "shift", {}),
+        ("Gemm", ("templates", "tail_first", "tail_first_bias"), "tail_sum", {}),  # [N, H]
+        ("LeakyRelu", ("tail_sum",), "tail_hidden", {"alpha": SLOPE}),
+        ("Gemm", ("tail_hidden", "tail_last", "tail_last_bias"), "any_tail", {}),  # [N, 1]
+        ("Clip", ("any_tail", "least_tail", "most_tail"), "tail", {}),
+        ("Mul", ("any_deviation", "tail"), "beyond_mean", {}),
+        ("Add", ("mean", "beyond_mean"), "level", {}),
+        ("Mul", ("level", "stretch"), "stretched_level", {}),
+        ("Sub", ("to_level", "stretched_level"), "shift", {}),
         ("Mul", (head, "stretch"), "stretched_head", {}),  # [N, F + 1]
         ("Mul", ("shift", "is_score_bias"), "shift_of_bias", {}),
         ("Add", ("stretched_head", "shift_of_bias"), "normalised_head", {}),

@@ -1,6 +1,6 @@
 """What personal refinement gains, and what each of its settings is worth: writes docs/results/refinement.json.
 
-    python scripts/refinement_table.py --faces FACES --bank BANK [--people 20] [--photos 5]
+    python scripts/refinement_table.py --faces FACES --bank BANK [--people 60] [--photos 5]
 
 FACES is a Parquet file, or a folder of them, with a `val` split; BANK is made by
 `toolkit bank build FACES --split train`. Every row enrols the same people, evenly spread over those with ten photos
@@ -11,7 +11,9 @@ docs/enrolment.md.
 from __future__ import annotations
 
 import json
+import shutil
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -27,7 +29,9 @@ from benchmarks.scoring import FileScorer
 from models.backbone import load_backbone
 from models.bank import Bank, open_bank
 from models.faceset import FaceSet, load_faces
+from models.generator import SHIPPED as WEIGHTS
 from models.generator import Generator
+from models.normalisation import as_learned
 from models.refine import RefineConfig, Refinement, refine
 from toolkit.atomic import write_atomically
 from toolkit.output import note
@@ -36,7 +40,10 @@ RESULT = Path(__file__).parents[1] / "docs" / "results" / "refinement.json"
 REST = 10  # photos left to verify: a person with few says little
 PROBES = 5  # fused to one decision
 SHIPPED = RefineConfig()
+AS_LEARNED = "as learned"  # by the generator, whose users are not made alike after training
 VARIANTS: dict[str, RefineConfig | None] = {
+    AS_LEARNED: None,
+    f"{AS_LEARNED}, then refined": SHIPPED,
     "generated": None,
     "scores moved, nothing trained": replace(SHIPPED, steps=0),
     "as shipped": SHIPPED,
@@ -50,12 +57,12 @@ VARIANTS: dict[str, RefineConfig | None] = {
 def main(
     faces: Annotated[Path, typer.Option()],
     bank: Annotated[Path, typer.Option()],
-    people: Annotated[int, typer.Option(help="Enrol so many people.")] = 20,
+    people: Annotated[int, typer.Option(help="Enrol so many people.")] = 60,
     photos: Annotated[int, typer.Option(help="Enrolment photos.")] = 5,
     only: Annotated[str, typer.Option(help="Rows whose name contains this.")] = "",
 ) -> None:
     """Measure the variants; rows in docs/results/refinement.json of the same generator, bank and people are kept."""
-    h = Generator()
+    h, learned = Generator(), _as_learned(WEIGHTS)
     backbone = load_backbone(h.info.backbone)
     held_out = load_faces([faces], "val", h.info.spec.framing, backbone)
     strangers = open_bank(bank, h.info.spec, backbone.name, backbone.sha256)
@@ -66,9 +73,19 @@ def main(
         result = before
     for name, config in VARIANTS.items():
         if only in name and name not in result["rows"]:
-            result["rows"][name] = _row(h, held_out, _some_people(held_out, photos, people), strangers, config)
+            used = learned if name.startswith(AS_LEARNED) else h
+            result["rows"][name] = _row(used, held_out, _some_people(held_out, photos, people), strangers, config)
             write_atomically(RESULT, (json.dumps(result, indent=2) + "\n").encode(), mode=0o644)
             note(f"{name}: {result['rows'][name]}")
+
+
+def _as_learned(weights: Path) -> Generator:
+    """The generator without what `models.normalisation` put behind it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "h.onnx")
+        path.write_bytes(as_learned(weights.read_bytes()))
+        shutil.copy(weights.with_suffix(".json"), path.with_suffix(".json"))
+        return Generator(path)
 
 
 @dataclass(frozen=True)

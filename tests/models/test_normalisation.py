@@ -12,11 +12,11 @@ from models.faceset import FaceSet
 from models.generator import Generator
 from models.h_onnx import write_generator
 from models.hypernetwork import GENERATORS, HyperNetwork
-from models.normalisation import ImpostorMoments, impostor_moments, is_normalised, normalised
+from models.normalisation import ImpostorStatistics, as_learned, impostor_statistics, moments, normalised, same_people
 from models.spec import DEFAULT_SPEC
+from models.tail import Tail
 from models.verifier import to_input, verify_users
 from tests.models.test_hypernetwork import network, save, templates
-from toolkit.errors import ArtifactError
 
 FACES = 96
 
@@ -54,41 +54,50 @@ def written(h: bytes, generator: str, folder: Path) -> Generator:
     return Generator(folder / "h.onnx")
 
 
-def test_strangers_score_alike_under_every_verifier(faces: FaceSet, tmp_path: Path) -> None:
+def test_the_file_does_what_the_statistics_say(faces: FaceSet, tmp_path: Path) -> None:
     plain, users = write_generator(settled("head", faces)), templates(12).numpy()
-    moments = impostor_moments(plain, DEFAULT_SPEC, faces)
+    impostors = impostor_statistics(plain, DEFAULT_SPEC, faces)
     before = scores(written(plain, "head", tmp_path).weights(users), faces)
-    means, deviations = moments.of(users)
+    means, deviations = moments(users, impostors.mean, impostors.root)
     np.testing.assert_allclose(before.mean(1), means, atol=1e-4)
     np.testing.assert_allclose(before.std(1, ddof=1), deviations, rtol=1e-3)
-    stretch = moments.to_deviation / deviations
+    stretch = impostors.to_deviation / deviations
     inside = (stretch > 0.5) & (stretch < 2)
     assert inside.sum() >= 6, "the limits of the stretch must not be what is tested"
-    after = scores(written(normalised(plain, moments), "head", tmp_path).weights(users), faces)
-    assert np.ptp(before.mean(1)) > 0.01, "the users differ at first"
-    np.testing.assert_allclose(after.mean(1), moments.to_mean, atol=1e-4)
-    np.testing.assert_allclose(after.std(1, ddof=1)[inside], moments.to_deviation, rtol=1e-3)
+    after = scores(written(normalised(plain, impostors), "head", tmp_path).weights(users), faces)
+    np.testing.assert_allclose(after.std(1, ddof=1)[inside], impostors.to_deviation, rtol=1e-3)
+    levels, _ = impostors.of(users)
+    assert np.ptp(levels) > 0.01, "the users differ at first"
+    stretch = np.clip(stretch, 0.5, 2)[:, None]
+    np.testing.assert_allclose(after, impostors.to_level + stretch * (before - levels[:, None]), atol=1e-3)
 
 
 @pytest.mark.parametrize("generator", GENERATORS)
-def test_only_the_last_layer_changes_and_only_once(generator: str, faces: FaceSet, tmp_path: Path) -> None:
+def test_only_the_last_layer_changes_and_it_can_be_undone(generator: str, faces: FaceSet, tmp_path: Path) -> None:
     plain, users = write_generator(settled(generator, faces)), templates(3).numpy()
-    moments = impostor_moments(plain, DEFAULT_SPEC, faces, count=32)
-    done = normalised(plain, moments)
-    assert done == normalised(plain, moments), "the same bytes again"
-    assert is_normalised(done)
-    assert not is_normalised(plain)
+    impostors = impostor_statistics(plain, DEFAULT_SPEC, faces, count=32)
+    done = normalised(plain, impostors)
+    assert done == normalised(plain, impostors), "the same bytes again"
+    assert done == normalised(done, impostors), "instead of what was there, not on top of it"
+    assert as_learned(done) == as_learned(plain) == plain
     head = DEFAULT_SPEC.slots["score.weight"].offset
     old, new = (written(h, generator, tmp_path).weights(users) for h in (plain, done))
     np.testing.assert_array_equal(old[:, :head], new[:, :head])
     assert not np.array_equal(old[:, head:], new[:, head:])
-    with pytest.raises(ArtifactError, match="normalised already"):
-        normalised(done, moments)
 
 
 def test_no_verifier_is_stretched_without_limit(faces: FaceSet, tmp_path: Path) -> None:
     plain, users = write_generator(network("head")), templates(2).numpy()
-    silent = ImpostorMoments(np.zeros(17), np.zeros((17, 17)), 0.0, 1.0)
+    says_nothing = Tail(np.zeros((17, 1), np.float32), np.zeros((2, 1), np.float32), (0.0, 0.0))
+    silent = ImpostorStatistics(np.zeros(17), np.zeros((17, 17)), says_nothing, 0.0, 1.0)
     old, new = (written(h, "head", tmp_path).weights(users) for h in (plain, normalised(plain, silent)))
     slot = DEFAULT_SPEC.slots["score.weight"]
     np.testing.assert_allclose(new[:, slot.offset : slot.end], 2 * old[:, slot.offset : slot.end], rtol=1e-5)
+
+
+def test_people_of_one_identity_are_no_strangers(faces: FaceSet) -> None:
+    some = FaceSet(faces.pixels[:5], faces.templates[:5], np.array([0, 0, 1, -1, -1]), (), ())
+    rows = np.arange(5)
+    expected = np.eye(5, dtype=bool)
+    expected[0, 1] = expected[1, 0] = True
+    np.testing.assert_array_equal(same_people(some, rows, rows), expected)

@@ -233,12 +233,12 @@ def _finish(trainer: Trainer, config: str, validation: dict[str, Any], out: Path
     """Write the generator and its operating points."""
     from benchmarks.calibration import calibrate
     from models.h_onnx import write_generator
-    from models.normalisation import impostor_moments, normalised
+    from models.normalisation import impostor_statistics, normalised
     from toolkit.atomic import write_atomically
 
     settings = trainer.config
     training = _about(trainer, config, validation) | trainer.fit_int8()
     spec, plain = trainer.network.spec, write_generator(trainer.averaged)
-    alike = normalised(plain, impostor_moments(plain, spec, trainer.train, seed=settings.seed))
+    alike = normalised(plain, impostor_statistics(plain, spec, trainer.train, seed=settings.seed))
     write_atomically(out / "h.onnx", alike, mode=0o644)
     return calibrate(out / "h.onnx", settings.generator, settings.backbone, spec, training, trainer.held_out)
