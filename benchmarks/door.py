@@ -55,7 +55,7 @@ class Visit:
 def enrol_everybody(people: Path, detector: bytes, folder: Path) -> tuple[list[Bundle], dict[Path, str], set[Path]]:
     """Bundles from the first half of each person's photos; all photos and their people; those enrolled from."""
     h = Generator()
-    enroller = Enroller(detector, load_backbone(h.info.backbone))
+    enroller = Enroller(detector, load_backbone(h.info.backbone), h.info.spec.framing)
     bundles: list[Bundle] = []
     owners: dict[Path, str] = {}
     used: set[Path] = set()

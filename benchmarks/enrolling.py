@@ -39,7 +39,7 @@ class Generated:
         return "generated" if self.weighted else "generated, plain mean"
 
     def __call__(self, pixels: np.ndarray, templates: np.ndarray) -> np.ndarray:
-        fused = fuse_photos(pixels, templates) if self.weighted else fuse_templates(templates)
+        fused = fuse_photos(pixels, templates, self.h.info.spec.framing) if self.weighted else fuse_templates(templates)
         theta: np.ndarray = self.h.weights(fused[None])[0]
         return theta
 

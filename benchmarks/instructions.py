@@ -49,7 +49,7 @@ def inside(bundle: Path, frames_file: Path) -> None:
             os.getppid()
             face = tracks[0].face
             crop = align(frame, face.landmarks, pipeline.framing)
-            assess(crop, face, pipeline.limits)
+            assess(crop, face, pipeline.limits, pipeline.framing)
             os.getppid()
             pipeline.verifier.score(crop)
             os.getppid()

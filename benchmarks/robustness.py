@@ -24,7 +24,7 @@ from device.alignment import TEMPLATE, shrink
 from device.detector import Face, FaceDetector
 from device.quality import QualityLimits, assess, pose
 from models.faceset import FaceSet
-from models.spec import CROP_PX, Framing
+from models.spec import Framing
 from toolkit.progress import track
 
 READ_NOISE = 2.0  # standard deviation of the sensor's noise in grey levels, which stays when the light goes
@@ -123,7 +123,7 @@ def score_changed(
         shown = [_versions(crops[photo], photo) for photo in pairs.second[rows].tolist()]
         flat = [shrink(crop, scorer.spec.framing) for versions in shown for crop in versions]
         scores[:, rows] = scorer.scores(theta, np.stack(flat)).reshape(len(rows), -1).T
-        refused[:, rows] = np.array([_unusable(crop) for crop in flat]).reshape(len(rows), -1).T
+        refused[:, rows] = np.array([_unusable(face, scorer.spec.framing) for face in flat]).reshape(len(rows), -1).T
     return scores, refused
 
 
@@ -133,10 +133,10 @@ def _versions(crop: np.ndarray, photo: int) -> list[np.ndarray]:
     return [crop, *(CONDITIONS[name].change(crop, level, rng) for name, level in STEPS)]
 
 
-def _unusable(crop: np.ndarray) -> bool:
+def _unusable(shown: np.ndarray, framing: Framing) -> bool:
     """What the device's quality check says of it; the landmarks are where alignment puts them."""
-    landmarks = TEMPLATE * (len(crop) / CROP_PX)
-    return bool(assess(crop, Face(0, 0, len(crop), len(crop), 1.0, landmarks), QualityLimits()).reason)
+    landmarks = (TEMPLATE - (framing.left, framing.top)) * framing.scale
+    return bool(assess(shown, Face(0, 0, len(shown), len(shown), 1.0, landmarks), QualityLimits(), framing).reason)
 
 
 def _errors(c: Comparisons, thresholds: dict[str, float]) -> dict[str, Any]:

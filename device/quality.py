@@ -64,12 +64,11 @@ def choose_face(faces: list[Face], limits: QualityLimits, *, alone: bool) -> tup
     return faces[0], ""
 
 
-def assess(crop: np.ndarray, face: Face, limits: QualityLimits, framing: Framing | None = None) -> Quality:
-    """Measure an aligned crop of any size, uint8 RGB [S, S, 3], and the landmarks it came from. It shows what `framing`
-    says of the face, or all."""
+def assess(crop: np.ndarray, face: Face, limits: QualityLimits, framing: Framing) -> Quality:
+    """Measure what `framing` shows of an aligned face, uint8 RGB [S, S, 3], and the landmarks that it came from."""
     import cv2
 
-    part = _Parts(framing or Framing(len(crop)))
+    part = _Parts(framing)
     luma = np.asarray(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY))
     inner = part.of(luma, INNER)
     brightness, sharpness = float(inner.mean()), _sharpness(inner)
@@ -117,11 +116,11 @@ def _covered(crop: np.ndarray, luma: np.ndarray, part: _Parts) -> bool:
     return spread < 6 or float(np.hypot(*(of_mouth - of_nose)[1:])) > 20
 
 
-def sharpness_of(crop: np.ndarray) -> float:
-    """That of an aligned crop of any size, uint8 RGB [S, S, 3]; comparable between crops of one size."""
+def sharpness_of(face: np.ndarray, framing: Framing) -> float:
+    """That of what `framing` shows of an aligned face, uint8 RGB [S, S, 3]; comparable between equally framed faces."""
     import cv2
 
-    return _sharpness(_Parts(Framing(len(crop))).of(np.asarray(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)), INNER))
+    return _sharpness(_Parts(framing).of(np.asarray(cv2.cvtColor(face, cv2.COLOR_RGB2GRAY)), INNER))
 
 
 def _sharpness(luma: np.ndarray) -> float:

@@ -127,7 +127,7 @@ def _drawn(path: Path, shared: dict[str, Any], search: Any) -> list[Variant]:
 
 def _short(value: Any) -> str:
     """Blocks as 16/2 16 24/2: channels, and the stride where it is not 1."""
-    if not isinstance(value, list):
+    if not isinstance(value, list) or not all(isinstance(item, list) for item in value):
         return str(value).lower()
     return " ".join(f"{width}/{stride}" if stride != 1 else str(width) for width, stride in value)
 

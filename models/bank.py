@@ -2,8 +2,8 @@
 
 An Arrow IPC file with one row a face: `pixels` (the aligned crop at the verifier's input size, uint8 RGB), `template`
 (the generator's backbone's, float32 of unit length) and `identity` (a number, -1 where nobody knows; names are not
-kept). The schema's metadata says for which input size and backbone it was made. Pixels are memory-mapped, so that a
-large bank costs the memory of the faces in use.
+kept). The schema's metadata says for which input size, part of the face and backbone it was made. Pixels
+are memory-mapped, so that a large bank costs the memory of the faces in use.
 """
 
 from __future__ import annotations

@@ -99,7 +99,8 @@ class TrainConfig:
 
     @property
     def hash(self) -> str:
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        told = asdict(self) | {"verifier": self.verifier.to_dict()}
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 _SCHEDULES = (

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from device.alignment import align
+from device.alignment import align, shrink
 from device.detector import PHOTO_SIDES_PX, FaceDetector
 from device.image import IMAGE_SUFFIXES, read_image
 from device.quality import ADVICE, QualityLimits, assess, choose_face
 from models.backbone import Backbone
 from models.generator import fuse_photos
+from models.spec import WHOLE, Framing
 from toolkit.errors import FaceError, InputError, UsageError
 
 # The cosine, by backbone, from which two photos count as one person; chosen on the pairs of held-out people. Only the
@@ -85,9 +86,10 @@ def find_photos(arguments: list[str]) -> list[Path]:
 class Enroller:
     """Holds detector and backbone for any number of enrolments."""
 
-    def __init__(self, detector: bytes, backbone: Backbone, limits: QualityLimits | None = None):
+    def __init__(self, detector: bytes, backbone: Backbone, framing: Framing, limits: QualityLimits | None = None):
+        """`framing` is the verifier's: what it sees of the photos says which of them are sharp."""
         self._detector = FaceDetector(detector, PHOTO_SIDES_PX)
-        self._backbone, self._limits = backbone, limits or QualityLimits()
+        self._backbone, self._framing, self._limits = backbone, framing, limits or QualityLimits()
 
     def enrol(self, files: Iterable[Path]) -> Enrolment:
         """Raises FaceError when no photo can be used or no majority shows one person."""
@@ -96,7 +98,9 @@ class Enroller:
         if all(photo.reason for photo in reports):
             reasons = "; ".join(f"{Path(p.file).name}: {p.message}" for p in reports[:5])
             raise FaceError("no_usable_photo", f"none of {len(reports)} photos can be used", got=reasons)
-        return Enrolment(fuse_photos(*used_photos(reports)), tuple(reports))
+        crops, templates = used_photos(reports)
+        shown = np.stack([shrink(crop, self._framing) for crop in crops])
+        return Enrolment(fuse_photos(shown, templates, self._framing), tuple(reports))
 
     def _report(self, file: Path) -> PhotoReport:
         try:
@@ -113,7 +117,7 @@ class Enroller:
         if face is None:
             raise FaceError(reason, ADVICE[reason])
         crop = align(rgb, face.landmarks)
-        if reason := assess(crop, face, self._limits).reason:
+        if reason := assess(crop, face, self._limits, WHOLE).reason:
             raise FaceError(reason, ADVICE[reason])
         return crop
 

@@ -19,7 +19,6 @@ from toolkit.errors import ArtifactError, MissingError, UsageError
 
 SHIPPED = Path(__file__).parent / "weights" / "h.onnx"
 SCHEMA_VERSION = 1
-SHARPNESS_PX = 64  # what photos' sharpness is compared at: a verifier sees no finer detail
 
 
 @dataclass(frozen=True)
@@ -151,16 +150,14 @@ class Generator:
         return theta
 
 
-def fuse_photos(crops: np.ndarray, templates: np.ndarray) -> np.ndarray:
-    """One unit template [D] from several photos: aligned crops of any one size [N, S, S, 3], and templates [N, D].
+def fuse_photos(faces: np.ndarray, templates: np.ndarray, framing: Framing) -> np.ndarray:
+    """One unit template [D] from several photos: what `framing` shows of each [N, S, S, 3], and templates [N, D].
 
     A sharp photo counts for more, by the square root of its sharpness.
     """
-    from device.alignment import shrink
     from device.quality import sharpness_of
 
-    side = min(SHARPNESS_PX, crops.shape[1])
-    return fuse_templates(templates, np.sqrt([max(sharpness_of(shrink(crop, Framing(side))), 1e-6) for crop in crops]))
+    return fuse_templates(templates, np.sqrt([max(sharpness_of(face, framing), 1e-6) for face in faces]))
 
 
 def fuse_templates(templates: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:

@@ -34,6 +34,7 @@ from models.faceset import FaceSet
 from models.spec import VerifierSpec
 from models.tail import BLOCK, SLOPE, USERS, Tail, enrolled_templates, highest_strangers, learn_tail
 from models.verifier import run_layers, to_input
+from toolkit.errors import InputError
 from toolkit.progress import track
 
 FACES = 32_768  # so that the highest hundredth are hundreds
@@ -73,20 +74,28 @@ def with_one(templates: np.ndarray) -> np.ndarray:
 def impostor_statistics(
     h: bytes, spec: VerifierSpec, faces: FaceSet, count: int = FACES, seed: int = 1
 ) -> ImpostorStatistics:
-    """Measure `count` faces as strangers of as many people; scores stay on average what they are."""
+    """Measure `count` faces as strangers of as many people; scores stay on average what they are.
+
+    Raises InputError when there are not two people.
+    """
     rng = np.random.default_rng(seed)
     shown, users = (np.sort(rng.permutation(len(faces))[:n]) for n in (count, min(count, USERS)))
+    if len(shown) < 2:
+        raise InputError("strangers' scores cannot be measured on so few training faces", got=len(shown))
     y = said_of_faces(h, spec, faces.pixels, shown)
     mean = y.mean(0, dtype=np.float64)
     values, vectors = np.linalg.eigh(np.cov(y.T.astype(np.float64)))
     root = np.sqrt(np.clip(values, 0, None))[:, None] * vectors.T
     templates = enrolled_templates(faces, users, seed)
     means, deviations = moments(templates, mean, root)
-    levels = [
+    blocks = [
         highest_strangers(with_one(templates[i : i + BLOCK]), y, same_people(faces, users[i : i + BLOCK], shown))
         for i in track(range(0, len(users), BLOCK), "the highest strangers")
     ]
-    tail = learn_tail(templates, (np.concatenate(levels) - means) / np.maximum(deviations, LEAST_DEVIATION), seed)
+    levels = np.concatenate(blocks)
+    if not np.isfinite(levels).all():
+        raise InputError("the training faces show a single person", expected="strangers, to say how high they score")
+    tail = learn_tail(templates, (levels - means) / np.maximum(deviations, LEAST_DEVIATION), seed)
     found = ImpostorStatistics(mean, root, tail, 0.0, 1.0)
     return replace(found, to_level=float(found.of(templates)[0].mean()), to_deviation=float(deviations.mean()))
 

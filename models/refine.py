@@ -113,7 +113,7 @@ def refine(
     pixels uint8 [K, H, W, 3], templates float32 [K, D] of the enrolment photos. With a single photo, none is left to
     judge by: the scores are moved, and nothing is trained. Raises InputError when the bank is too small.
     """
-    template = fuse_photos(pixels, templates)
+    template = fuse_photos(pixels, templates, h.info.spec.framing)
     points = h.info.points_for(len(pixels))[1]
     strangers = choose_strangers(bank, template, h.info.backbone, config.seed)
     theta, done, kept = h.weights(template[None])[0], 0, False

@@ -117,12 +117,9 @@ class VerifierSpec:
         channels, side = 3, self.input_px
         if not 0 < self.input_px <= MAX_SIZE:
             raise ArtifactError("the verifier spec's input size is out of range", got=self.input_px)
-        left, top, size = self.region
-        starts = 0 <= left <= FEATURES[0] and 0 <= top <= FEATURES[1]
-        ends = FEATURES[2] <= left + size <= CROP_PX and FEATURES[3] <= top + size <= CROP_PX
-        if not (starts and ends):
-            raise ArtifactError("the verifier spec's region does not fit", got=self.region,
-                                expected=f"within 0 to {CROP_PX}, with eyes and mouth: {FEATURES}")  # fmt: skip
+        if not _fits(self.region):
+            wanted = f"left, top, size: whole pixels of {CROP_PX}, in the middle, with {FEATURES}"
+            raise ArtifactError("the verifier spec's region does not fit", got=self.region, expected=wanted)
         for layer in self.layers:
             ok = layer.kind in KINDS and layer.in_channels == channels and layer.name not in seen and layer.sound
             if layer.kind in ("depthwise", "add"):
@@ -196,7 +193,7 @@ class VerifierSpec:
     def from_dict(cls, data: dict[str, Any]) -> VerifierSpec:
         """Inverse of `to_dict`. Raises ArtifactError for anything that is not a spec."""
         try:
-            left, top, size = (int(number) for number in data.get("region", WHOLE.region))
+            left, top, size = data.get("region", WHOLE.region)
             return cls(int(data["input_px"]), tuple(Layer(**layer) for layer in data["layers"]), (left, top, size))
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise ArtifactError("this is not a verifier spec", got=str(error)) from error
@@ -205,6 +202,15 @@ class VerifierSpec:
     def hash(self) -> str:
         """SHA-256 of the canonical JSON form."""
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+
+
+def _fits(region: tuple[int, int, int]) -> bool:
+    """Whether a region lies within the aligned face, holds its features, and is mirrored onto itself."""
+    if not all(type(number) is int for number in region):
+        return False
+    left, top, size = region
+    across = 0 <= left <= FEATURES[0] and 2 * left + size == CROP_PX
+    return across and 0 <= top <= FEATURES[1] and FEATURES[3] <= top + size <= CROP_PX
 
 
 def _side_after(layer: Layer, side: int) -> int:

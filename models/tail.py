@@ -24,7 +24,7 @@ from models.faceset import FaceSet, PersonTargets
 
 SHARE = 0.01  # of strangers who score higher: far out, and still hundreds of the faces that it is measured on
 USERS = 24_576  # people and photos that the network learns from
-SEVERAL = 0.5  # share of them with a template as fused from several photos
+MOVED = 0.5  # share of them whose template is moved, where more photos of the person are known
 HIDDEN = 64
 SLOPE = 0.1  # of the hidden units' leaky ReLU
 EPOCHS, BATCH, RATE = 60, 256, 3e-3
@@ -49,9 +49,10 @@ class Tail:
 
 
 def enrolled_templates(faces: FaceSet, rows: np.ndarray, seed: int) -> np.ndarray:
-    """Templates [U, D] of `rows`, as people are enrolled: SEVERAL of them moved towards their person's mean."""
+    """Templates [U, D] of `rows`. MOVED of them lie between the photo's and the mean of the person's, as one of several
+    photos does."""
     rng = np.random.default_rng(seed)
-    share = rng.random(len(rows)) * (rng.random(len(rows)) < SEVERAL)
+    share = rng.random(len(rows)) * (rng.random(len(rows)) < MOVED)
     single = faces.templates[rows]
     moved = single + share[:, None] * (PersonTargets(faces).of(rows, 1.0) - single)
     return np.asarray(moved / np.linalg.norm(moved, axis=1, keepdims=True), np.float32)
@@ -59,7 +60,10 @@ def enrolled_templates(faces: FaceSet, rows: np.ndarray, seed: int) -> np.ndarra
 
 @torch.no_grad()
 def highest_strangers(t: np.ndarray, y: np.ndarray, same: np.ndarray) -> np.ndarray:
-    """The score that SHARE of the strangers reach [U]: scores are t [U, K] times y [N, K], but for `same` [U, N]."""
+    """The score that SHARE of the strangers reach [U]: scores are t [U, K] times y [N, K], but for `same` [U, N].
+
+    Minus infinity for somebody who has no stranger.
+    """
     scores = torch.from_numpy(t) @ torch.from_numpy(y).T
     scores[torch.from_numpy(same)] = -torch.inf
     strangers = (~same).sum(1)
@@ -72,7 +76,7 @@ def learn_tail(templates: np.ndarray, deviations: np.ndarray, seed: int) -> Tail
     """Fit templates [U, D] to the places of their strangers' tails, in deviations above the mean [U]."""
     x = torch.from_numpy(templates)
     wanted = torch.from_numpy(deviations.astype(np.float32))
-    centre, unit = wanted.mean(), wanted.std().clamp(min=1e-6)
+    centre, unit = wanted.mean(), wanted.std(unbiased=False).clamp(min=1e-6)
     # Templates have length one; the factor brings each coordinate to about one.
     gain = templates.shape[1] ** 0.5
     with torch.random.fork_rng(devices=()):

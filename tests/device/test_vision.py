@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -13,12 +14,13 @@ from hypothesis import strategies as st
 from device.alignment import CROP_PX, TEMPLATE, align, shrink, similarity
 from device.detector import Face, FaceDetector, _opencv, overlap
 from device.image import MAX_PIXELS, decode_image, read_image
+from device.open import open_pipeline
 from device.pipeline import Pipeline
 from device.quality import QualityLimits, assess, choose_face
 from device.runtimes import Verifier
 from device.tracking import Tracker
-from models.spec import WHOLE, Framing
-from toolkit.errors import InputError
+from models.spec import DEFAULT_SPEC, WHOLE, Framing, mobile_spec
+from toolkit.errors import InputError, UsageError
 
 
 def encoded(picture: np.ndarray, suffix: str = ".jpg") -> bytes:
@@ -146,20 +148,29 @@ def test_quality_is_the_same_whatever_part_is_shown(photos: Path, detector_bytes
     picture = read_image(photos / "obama.jpg")
     (face,) = FaceDetector(detector_bytes).detect(picture)
     limits = QualityLimits()
-    whole, part = (assess(align(picture, face.landmarks, f), face, limits, f) for f in (WHOLE, Framing(96, 8, 14, 96)))
-    assert whole.reason == part.reason == ""
-    assert part.brightness == pytest.approx(whole.brightness, rel=0.01)
-    assert part.sharpness == pytest.approx(whole.sharpness, rel=0.1)
-    covered = align(picture, face.landmarks, Framing(64, 8, 14, 96))
-    covered[36:64, 16:56] = (240, 240, 250)  # mouth and chin, as a mask
-    assert assess(covered, face, limits, Framing(64, 8, 14, 96)).reason == "covered"
+    part = Framing(64, 8, 14, 96)
+    found = []
+    for framing in (Framing(64), part):
+        shown = align(picture, face.landmarks, framing)
+        found.append(assess(shown, face, limits, framing))
+        blurred = cv2.GaussianBlur(shown, (0, 0), 3 * framing.scale)
+        assert assess(blurred, face, limits, framing).reason == "too_blurred"
+    assert [quality.reason for quality in found] == ["", ""]
+    assert found[1].brightness == pytest.approx(found[0].brightness, rel=0.01)
+    covered = align(picture, face.landmarks, part)
+    left, right, top, bottom = 23, 42, 45, 61  # the mouth and its surroundings, where a mask is
+    covered[top:bottom, left:right] = (240, 240, 250)
+    assert assess(covered, face, limits, part).reason == "covered"
+    elsewhere = align(picture, face.landmarks, part)
+    elsewhere[:12] = 240  # the forehead
+    assert assess(elsewhere, face, limits, part).reason == ""
 
 
 def seen(photos: Path, detector_bytes: bytes, change: object = None) -> str:
     picture = read_image(photos / "obama.jpg")
     (face,) = FaceDetector(detector_bytes).detect(picture)
     crop = align(picture, face.landmarks)
-    return assess(change(crop) if callable(change) else crop, face, QualityLimits()).reason
+    return assess(change(crop) if callable(change) else crop, face, QualityLimits(), WHOLE).reason
 
 
 def test_a_good_photo_passes_and_each_fault_has_its_reason(photos: Path, detector_bytes: bytes) -> None:
@@ -179,10 +190,10 @@ def test_pose_and_size_are_judged_by_the_landmarks(photos: Path, detector_bytes:
     turned, nodding = TEMPLATE.copy(), TEMPLATE.copy()
     turned[2, 0] += 20
     nodding[2, 1] = 92
-    assert assess(crop, face_with(TEMPLATE), limits).reason == ""
-    assert assess(crop, face_with(TEMPLATE * 0.5), limits).reason == "too_small"
-    assert assess(crop, face_with(turned), limits).reason == "turned_away"
-    assert assess(crop, face_with(nodding), limits).reason == "turned_away"
+    assert assess(crop, face_with(TEMPLATE), limits, WHOLE).reason == ""
+    assert assess(crop, face_with(TEMPLATE * 0.5), limits, WHOLE).reason == "too_small"
+    assert assess(crop, face_with(turned), limits, WHOLE).reason == "turned_away"
+    assert assess(crop, face_with(nodding), limits, WHOLE).reason == "turned_away"
 
 
 def test_choosing_a_face() -> None:
@@ -213,3 +224,11 @@ def test_on_video_a_face_is_scored_as_it_is_and_mirrored_in_turns(photos: Path, 
     np.testing.assert_array_equal(seen[0], seen[2])
     np.testing.assert_array_equal(seen[1], seen[0][:, ::-1])
     np.testing.assert_array_equal(found.crop, seen[0], "what is shown is never mirrored")
+
+
+def test_users_whose_verifiers_see_other_parts_of_a_face_are_refused_together() -> None:
+    bundles = [SimpleNamespace(name=name, spec=spec) for name, spec in
+               (("anna", DEFAULT_SPEC), ("ben", mobile_spec(region=(8, 14, 96))))]  # fmt: skip
+    with pytest.raises(UsageError, match=r"differently cut faces.*64 px of 112 from 0, 0; 64 px of 96 from 8, 14"), \
+            open_pipeline(bundles, "litert", "int8"):  # fmt: skip
+        pass

@@ -147,6 +147,13 @@ def test_header_tells_what_a_caller_needs(theta: np.ndarray) -> None:
     assert b'#include "' not in write_c_single(DEFAULT_SPEC, theta)
 
 
+def test_the_header_says_which_part_of_the_face_is_shown() -> None:
+    spec = mobile_spec(region=(8, 14, 96))
+    header = write_c(spec, np.zeros(spec.params, np.float32) + 0.01)[HEADER].decode()
+    for name, pixels in (("LEFT", 8), ("TOP", 14), ("SIZE", 96)):
+        assert f"#define HV_REGION_{name} {pixels}\n" in header
+
+
 def test_this_processor_is_tested_in_what_it_does_best(theta: np.ndarray, tmp_path: Path) -> None:
     if "avx512_vnni" not in Path("/proc/cpuinfo").read_text():
         pytest.skip("this processor has no AVX-512 VNNI")

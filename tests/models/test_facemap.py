@@ -145,10 +145,10 @@ def test_damaged_shards_are_refused_or_read(draw: st.DataObject, tmp_path: Path)
     assert all(isinstance(face.identity, str) for face in faces)
 
 
-def assert_same(found: TrainingFaces, sources: list[Path], side: int) -> None:
+def assert_same(found: TrainingFaces, sources: list[Path], framing: Framing) -> None:
     """What the map holds is what loading everything into memory gives."""
     backbone = Colours()
-    held_out, train = (load_faces(sources, split, Framing(side), backbone) for split in ("val", "train"))
+    held_out, train = (load_faces(sources, split, framing, backbone) for split in ("val", "train"))
     keep = (train.identity >= 0) | ~lookalikes(train.templates, held_out.templates, "sface")
     assert found.left_out == (~keep).sum()
     for name in ("pixels", "templates", "identity"):
@@ -161,13 +161,16 @@ def test_the_map_holds_what_loading_gives(tmp_path: Path) -> None:
     split = [Face(f.image, f.identity, f.name, "val" if f.identity > "1880" else "train") for f in every]
     sources = [parquet(tmp_path / "a.parquet", split[:590]), shard(tmp_path / "b.tar", split[590:], as_json=True)]
     found = map_faces(sources, Framing(32), Colours())
-    assert_same(found, sources, 32)
+    assert_same(found, sources, Framing(32))
     assert found.left_out > 0, "some of nobody's faces look like held-out people"
     assert isinstance(found.train.pixels.base, np.memmap)
     backbone = Colours()
     again = map_faces(sources, Framing(32), backbone)
     assert backbone.seen == 0, "written once"
     np.testing.assert_array_equal(again.train.identity, found.train.identity)
+    part = map_faces(sources, Framing(32, 8, 14, 96), Colours())
+    assert_same(part, sources, Framing(32, 8, 14, 96))
+    assert not np.array_equal(part.held_out.pixels, found.held_out.pixels)
     parquet(sources[0], split[:300])
     assert len(map_faces(sources, Framing(32), Colours()).train) < len(found.train), "a changed source is mapped anew"
 

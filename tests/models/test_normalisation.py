@@ -17,6 +17,7 @@ from models.spec import DEFAULT_SPEC
 from models.tail import Tail
 from models.verifier import to_input, verify_users
 from tests.models.test_hypernetwork import network, save, templates
+from toolkit.errors import InputError
 
 FACES = 96
 
@@ -93,6 +94,13 @@ def test_no_verifier_is_stretched_without_limit(faces: FaceSet, tmp_path: Path) 
     old, new = (written(h, "head", tmp_path).weights(users) for h in (plain, normalised(plain, silent)))
     slot = DEFAULT_SPEC.slots["score.weight"]
     np.testing.assert_allclose(new[:, slot.offset : slot.end], 2 * old[:, slot.offset : slot.end], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("count", "message"), [(4, "a single person"), (1, "so few training faces")])
+def test_somebody_without_strangers_is_an_error(faces: FaceSet, count: int, message: str) -> None:
+    one = FaceSet(faces.pixels[:count], faces.templates[:count], np.zeros(count, np.int64), (), ())
+    with pytest.raises(InputError, match=message):
+        impostor_statistics(write_generator(network("head")), DEFAULT_SPEC, one)
 
 
 def test_people_of_one_identity_are_no_strangers(faces: FaceSet) -> None:

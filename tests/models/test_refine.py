@@ -174,7 +174,7 @@ def test_training_is_kept_only_if_the_faces_kept_apart_gain(
     better: bool, h: Generator, bank: Bank, person: tuple[np.ndarray, np.ndarray]
 ) -> None:
     """The judge sees the photo that was not trained on, and its verdict alone decides."""
-    start = h.weights(fuse_photos(*person)[None])[0]
+    start = h.weights(fuse_photos(*person, h.info.spec.framing)[None])[0]
 
     def score(theta: np.ndarray, pixels: np.ndarray) -> np.ndarray:
         if len(pixels) > 100:  # strangers
@@ -191,7 +191,7 @@ def test_targets_are_those_that_the_generator_was_taught(bank: Bank, person: tup
     from models.refine import training_faces
     from models.strangers import choose_strangers
 
-    template = fuse_photos(*person)
+    template = fuse_photos(*person, DEFAULT_SPEC.framing)
     strangers = choose_strangers(bank, template, "sface", 1)
     rows = np.concatenate([strangers.similar, strangers.random])
     plain, alike = (
@@ -211,7 +211,7 @@ def test_training_moves_scores_towards_its_targets(
     from models.refine import train, training_faces
     from models.strangers import choose_strangers
 
-    template = fuse_photos(*person)
+    template = fuse_photos(*person, h.info.spec.framing)
     strangers = choose_strangers(bank, template, h.info.backbone, 1)
     config = replace(QUICK, steps=40, layers=2)
     faces = training_faces(person[0], person[1], template, bank, strangers, None, config)

@@ -62,10 +62,11 @@ def test_a_region_is_part_of_the_spec_and_no_region_is_the_whole_face() -> None:
     assert DEFAULT_SPEC.framing.region == (0, 0, 112)
 
 
-@pytest.mark.parametrize(
-    "region",
-    [[0, 0, 113], [17, 0, 96], [0, -1, 96], [0, 0, 0], [30, 14, 80], [8, 0, 100], [0, 0], "all", None, [[1], 0, 9]],
-)
+OUTSIDE = ([0, 0, 113], [17, 0, 96], [0, -1, 96], [0, 0, 0], [30, 14, 52], [4, 14, 96], [8, 0, 96])
+UNREADABLE = ([8.0, 14.0, 96.0], [8, "14", 96], [8, 14, True], [0, 0], "all", None, [[1], 0, 9])
+
+
+@pytest.mark.parametrize("region", [*OUTSIDE, *UNREADABLE])
 def test_a_region_outside_of_the_face_is_refused(region: object) -> None:
     with pytest.raises(ArtifactError):
         VerifierSpec.from_dict(DEFAULT_SPEC.to_dict() | {"region": region})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -231,6 +232,12 @@ def test_shipped_configurations_are_valid() -> None:
     assert files
     for file in files:
         assert read_config(file).faces
+
+
+def test_settings_that_came_later_leave_the_hash_of_runs_alone() -> None:
+    """Or nobody could go on with a run, and the shipped weights' configuration would be another."""
+    told = json.loads((ROOT / "models" / "weights" / "h.json").read_text())["training"]
+    assert read_config(ROOT / "configs" / told["configuration"]).hash == told["configuration_hash"]
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def build(
     """Write a bank: aligned crops at the verifier's input size, their templates, and who is whom where that is known.
 
     Photos are detected and aligned by --threads processes. The file appears whole or not at all, for its owner only
-    (0600): it holds faces. It fits the generator that it was built with, and others of that input size and backbone.
+    (0600): it holds faces. It fits the generator that it was built with, and others of that input, region and backbone.
     """
     _check(sources, out, replace)
     from models.backbone import load_backbone

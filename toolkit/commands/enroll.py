@@ -103,7 +103,7 @@ def _enrol(files: list[Path], h: Generator, detector: bytes, backbone: Path | No
     network = load_backbone(h.info.backbone, backbone, threads)
     if network.sha256 != h.info.backbone_sha256:
         raise ArtifactError(f"the generator was trained with another {h.info.backbone}", do="use matching files")
-    return Enroller(detector, network).enrol(track(files, "photos", len(files)))
+    return Enroller(detector, network, h.info.spec.framing).enrol(track(files, "photos", len(files)))
 
 
 def _refine(enrolment: Enrolment, h: Generator, refiner: Refiner) -> Refinement:

@@ -115,8 +115,7 @@ def _of_crops(source: Path, h: Generator, threads: int) -> tuple[list[str], np.n
 
     from models.backbone import load_backbone
     from models.facedata import read_faces, templates_of
-    from models.generator import SHARPNESS_PX, fuse_photos
-    from models.spec import Framing
+    from models.generator import fuse_photos
 
     faces = read_faces(source)
     templates = templates_of(faces, load_backbone(h.info.backbone, None, threads))
@@ -127,7 +126,8 @@ def _of_crops(source: Path, h: Generator, threads: int) -> tuple[list[str], np.n
     if not rows:
         raise InputError(f"{source} names nobody", expected="crops with identities")
     people = sorted(rows)
-    fused = [fuse_photos(faces.some(rows[p]).crops(Framing(SHARPNESS_PX)), templates[rows[p]]) for p in people]
+    framing = h.info.spec.framing
+    fused = [fuse_photos(faces.some(rows[p]).crops(framing), templates[rows[p]], framing) for p in people]
     return people, np.stack(fused), min(map(len, rows.values()))
 
 

@@ -44,7 +44,7 @@ def photographs(
         raise UsageError("unknown operating point", got=operating_point, expected=", ".join(points))
     people = find(folder, enrol)
     detector = detector_file(find_model("yunet"))
-    enroller = Enroller(detector, load_backbone(h.info.backbone, backbone))
+    enroller = Enroller(detector, load_backbone(h.info.backbone, backbone), h.info.spec.framing)
     summary = evaluate_photographs(people, enrol, h, enroller, detector, scorer, operating_point, limits)
     facts = generator_facts("photographs", h, way, scorer)
     result = {**facts, "faces": folder.name, **summary}
