@@ -19,7 +19,7 @@ from benchmarks.enrolling import Generated
 from benchmarks.household import can_enrol, household_trials, operating_points
 from benchmarks.scoring import FileScorer
 from benchmarks.visits import LEVEL_FRAMES, describe, record
-from models.backbone import load_backbone
+from models.backbone import Backbone, load_backbone
 from models.faceset import FaceSet, load_faces
 from models.facestream import face_files
 from models.files import sha256_of
@@ -76,16 +76,16 @@ def main() -> None:
     backbone = load_backbone(info.backbone, threads=2)
     held_out, crops = (load_faces(paths, "val", framing, backbone) for framing in (info.spec.framing, WHOLE))
     if not options.visits:
-        _set_thresholds(options.h, info, paths, held_out)
+        _set_thresholds(options.h, info, paths, backbone, held_out)
     told = calibrate_visits(options.h, held_out, crops.pixels)
     print(json.dumps({name: told[name] for name in ("operating_points", "visits")}, indent=2))
 
 
-def _set_thresholds(path: Path, info: GeneratorInfo, paths: list[Path], held_out: FaceSet) -> None:
+def _set_thresholds(path: Path, info: GeneratorInfo, paths: list[Path], backbone: Backbone, held_out: FaceSet) -> None:
     from models.facemap import map_faces
     from models.normalisation import as_learned, impostor_statistics, normalised
 
-    faces = map_faces(paths, info.spec.framing, load_backbone(info.backbone, threads=2)).train
+    faces = map_faces(paths, info.spec.framing, backbone).train
     plain = as_learned(path.read_bytes())
     write_atomically(path, normalised(plain, impostor_statistics(plain, info.spec, faces)), mode=0o644)
     calibrate(path, info.generator, info.backbone, info.spec, info.training, held_out)

@@ -20,7 +20,7 @@ from benchmarks.metrics import NAMED_FMRS, Rate, equal_error_rate, threshold_at_
 from benchmarks.pairs import comparisons_of
 from benchmarks.protocols import Pairs
 from benchmarks.scoring import FileScorer
-from device.alignment import TEMPLATE, shrink
+from device.alignment import TEMPLATE, shown_at, shrink
 from device.detector import Face, FaceDetector
 from device.quality import QualityLimits, assess, pose
 from models.faceset import FaceSet
@@ -135,8 +135,8 @@ def _versions(crop: np.ndarray, photo: int) -> list[np.ndarray]:
 
 def _unusable(shown: np.ndarray, framing: Framing) -> bool:
     """What the device's quality check says of it; the landmarks are where alignment puts them."""
-    landmarks = (TEMPLATE - (framing.left, framing.top)) * framing.scale
-    return bool(assess(shown, Face(0, 0, len(shown), len(shown), 1.0, landmarks), QualityLimits(), framing).reason)
+    face = Face(0, 0, len(shown), len(shown), 1.0, shown_at(TEMPLATE, framing))
+    return bool(assess(shown, face, QualityLimits(), framing).reason)
 
 
 def _errors(c: Comparisons, thresholds: dict[str, float]) -> dict[str, Any]:

@@ -26,6 +26,11 @@ def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     return np.hstack([scale * rotation, (target_mean - scale * rotation @ source_mean)[:, None]])
 
 
+def shown_at(points: np.ndarray, framing: Framing) -> np.ndarray:
+    """Where points (x, y) [..., 2] of an aligned face, in its own pixels, are in what `framing` shows of it."""
+    return np.asarray((points - (framing.left, framing.top)) * framing.scale)
+
+
 def align(rgb: np.ndarray, landmarks: np.ndarray, framing: Framing = WHOLE) -> np.ndarray:
     """uint8 RGB [H, W, 3] and landmarks [5, 2] in its pixels to the crop uint8 RGB [side_px, side_px, 3] of `framing`.
 
@@ -35,7 +40,7 @@ def align(rgb: np.ndarray, landmarks: np.ndarray, framing: Framing = WHOLE) -> n
     import cv2
 
     side_px = framing.side_px
-    target = (TEMPLATE - (framing.left, framing.top)) * framing.scale
+    target = shown_at(TEMPLATE, framing)
     matrix = similarity(landmarks, target)
     factor = round(1 / max(float(np.hypot(matrix[0, 0], matrix[1, 0])), 1e-6))
     if factor > 1:

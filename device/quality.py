@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from device.alignment import shown_at
 from device.detector import Face
 from models.spec import Framing
 
@@ -68,9 +69,8 @@ def assess(crop: np.ndarray, face: Face, limits: QualityLimits, framing: Framing
     """Measure what `framing` shows of an aligned face, uint8 RGB [S, S, 3], and the landmarks that it came from."""
     import cv2
 
-    part = _Parts(framing)
     luma = np.asarray(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY))
-    inner = part.of(luma, INNER)
+    inner = _part(luma, framing, INNER)
     brightness, sharpness = float(inner.mean()), _sharpness(inner)
     yaw, pitch = pose(face.landmarks)
     checks = (
@@ -78,27 +78,21 @@ def assess(crop: np.ndarray, face: Face, limits: QualityLimits, framing: Framing
         (brightness < limits.min_brightness, "too_dark"),
         (brightness > limits.max_brightness, "too_bright"),
         (abs(yaw) > limits.max_yaw or not limits.pitch[0] <= pitch <= limits.pitch[1], "turned_away"),
-        (sharpness < limits.min_sharpness * part.framing.scale**-DETAIL, "too_blurred"),
-        (_covered(crop, luma, part), "covered"),
+        (sharpness < limits.min_sharpness * framing.scale**-DETAIL, "too_blurred"),
+        (_covered(crop, luma, framing), "covered"),
     )
     reason = next((name for wrong, name in checks if wrong), "")
     return Quality(reason, face.eye_distance_px, sharpness, brightness, yaw, pitch)
 
 
-@dataclass(frozen=True)
-class _Parts:
-    """Rectangles (left, top, right, bottom) of an aligned face, in pixels of the whole, cut from what is shown."""
-
-    framing: Framing
-
-    def of(self, shown: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
-        f = self.framing
-        left, right = (max(0, round((x - f.left) * f.scale)) for x in box[::2])
-        top, bottom = (max(0, round((y - f.top) * f.scale)) for y in box[1::2])
-        return shown[top:bottom, left:right]
+def _part(shown: np.ndarray, framing: Framing, box: tuple[int, int, int, int]) -> np.ndarray:
+    """A rectangle (left, top, right, bottom) of an aligned face, in the face's own pixels, cut from what is shown."""
+    corners = shown_at(np.array(box).reshape(2, 2), framing)
+    (left, top), (right, bottom) = np.rint(corners).astype(int).clip(0).tolist()
+    return shown[top:bottom, left:right]
 
 
-def _covered(crop: np.ndarray, luma: np.ndarray, part: _Parts) -> bool:
+def _covered(crop: np.ndarray, luma: np.ndarray, framing: Framing) -> bool:
     """A mask: a mouth of one flat colour that is not the face's. Dark glasses: eyes flat and far darker than the nose.
 
     The limits pass 99 of 100 aligned faces of held-out people; on the other side stand covers that were painted.
@@ -106,12 +100,13 @@ def _covered(crop: np.ndarray, luma: np.ndarray, part: _Parts) -> bool:
     import cv2
 
     mouth, eyes, nose = ((42, 82, 70, 105), (30, 45, 82, 58), (49, 52, 63, 74))
-    if part.of(luma, eyes).mean() < 0.3 * part.of(luma, nose).mean() and part.of(luma, (30, 47, 46, 57)).std() < 10:
+    dark = _part(luma, framing, eyes).mean() < 0.3 * _part(luma, framing, nose).mean()
+    if dark and _part(luma, framing, (30, 47, 46, 57)).std() < 10:
         return True
-    spread = float(part.of(luma, mouth).std())
+    spread = float(_part(luma, framing, mouth).std())
     if spread >= 14:
         return False
-    colours = [cv2.cvtColor(part.of(crop, where), cv2.COLOR_RGB2YCrCb).reshape(-1, 3) for where in (mouth, nose)]
+    colours = [cv2.cvtColor(_part(crop, framing, where), cv2.COLOR_RGB2YCrCb).reshape(-1, 3) for where in (mouth, nose)]
     of_mouth, of_nose = (np.median(colour, axis=0) for colour in colours)
     return spread < 6 or float(np.hypot(*(of_mouth - of_nose)[1:])) > 20
 
@@ -120,7 +115,7 @@ def sharpness_of(face: np.ndarray, framing: Framing) -> float:
     """That of what `framing` shows of an aligned face, uint8 RGB [S, S, 3]; comparable between equally framed faces."""
     import cv2
 
-    return _sharpness(_Parts(framing).of(np.asarray(cv2.cvtColor(face, cv2.COLOR_RGB2GRAY)), INNER))
+    return _sharpness(_part(np.asarray(cv2.cvtColor(face, cv2.COLOR_RGB2GRAY)), framing, INNER))
 
 
 def _sharpness(luma: np.ndarray) -> float:

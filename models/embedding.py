@@ -19,7 +19,7 @@ from torch import Tensor
 
 from models.hypernetwork import HyperNetwork
 from models.losses import Terms, cosine_to_score
-from models.training import MAX_VALIDATION_USERS, Trainer, Weights
+from models.training import MAX_VALIDATION_USERS, Now, Trainer
 from models.validate import BLOCK, Validation, enrolled_rows, rates, split_scores
 from models.verifier import to_input
 
@@ -35,22 +35,20 @@ class EmbeddingTrainer(Trainer):
     def build(self) -> HyperNetwork:
         return HyperNetwork(self.config.verifier, self.train.templates.shape[1], "head")
 
-    def _shared_step(
-        self, enrolled: np.ndarray, faces: int, noise: torch.Generator, weights: Weights, target: float
-    ) -> Terms:
+    def _shared_step(self, enrolled: np.ndarray, faces: int, noise: torch.Generator, now: Now) -> Terms:
         rows = enrolled[:faces]
         noisy = self._noisy(self.templates[enrolled], noise)  # [U, D]
-        features = self.network.trunk(self._faces(rows, noise)).flatten(1)  # [N, F]
+        features = self.network.trunk(self._faces(rows, noise, now.augmentation)).flatten(1)  # [N, F]
         scores = self.network.scores_of_features(noisy, features)  # [U, N]
-        targets = torch.from_numpy(self.targets.of(enrolled, target))  # [U, D]
+        targets = torch.from_numpy(self.targets.of(enrolled, now.target))  # [U, D]
         cosines, same = targets @ targets[:faces].T, self.same_person(enrolled, rows)  # [U, N]
         penalised = self.network.head.weight
-        by_template: Terms = self.loss(scores, cosines, same, penalised, weights, every_pair=True)
+        by_template: Terms = self.loss(scores, cosines, same, penalised, now.weights, every_pair=True)
         embeddings = F.normalize(features, dim=1)
         scores = cosine_to_score(embeddings @ embeddings.T, clip=False)  # [N, N]
         others = ~torch.eye(faces, dtype=torch.bool)  # a face against itself would teach nothing
         pairs = (_without_diagonal(matrix[:faces], others) for matrix in (scores, cosines, same))  # [N, N - 1] each
-        by_face: Terms = self.loss(*pairs, embeddings.new_zeros(1), weights, every_pair=False)
+        by_face: Terms = self.loss(*pairs, embeddings.new_zeros(1), now.weights, every_pair=False)
         return by_template + by_face
 
     @torch.no_grad()

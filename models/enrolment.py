@@ -30,7 +30,7 @@ class PhotoReport:
     reason: str
     message: str
     template: np.ndarray | None = None
-    crop: np.ndarray | None = None  # aligned, uint8 RGB [112, 112, 3]
+    shown: np.ndarray | None = None  # what the verifier sees of it, uint8 RGB [S, S, 3]
 
 
 @dataclass(frozen=True)
@@ -45,15 +45,15 @@ class Enrolment:
         return sum(not photo.reason for photo in self.photos)
 
     def used(self) -> tuple[np.ndarray, np.ndarray]:
-        """Crops uint8 RGB [K, 112, 112, 3] and templates [K, D] of the photos that were used."""
+        """What the verifier sees, uint8 RGB [K, S, S, 3], and templates [K, D] of the photos that were used."""
         return used_photos(self.photos)
 
 
 def used_photos(photos: Iterable[PhotoReport]) -> tuple[np.ndarray, np.ndarray]:
-    """Crops uint8 RGB [K, 112, 112, 3] and templates [K, D] of the photos that were used, at least one."""
+    """What the verifier sees, uint8 RGB [K, S, S, 3], and templates [K, D] of the used photos, at least one."""
     used = [photo for photo in photos if not photo.reason]
-    crops = [photo.crop for photo in used if photo.crop is not None]
-    return np.stack(crops), np.stack([photo.template for photo in used if photo.template is not None])
+    faces = [photo.shown for photo in used if photo.shown is not None]
+    return np.stack(faces), np.stack([photo.template for photo in used if photo.template is not None])
 
 
 def find_photos(arguments: list[str]) -> list[Path]:
@@ -87,7 +87,7 @@ class Enroller:
     """Holds detector and backbone for any number of enrolments."""
 
     def __init__(self, detector: bytes, backbone: Backbone, framing: Framing, limits: QualityLimits | None = None):
-        """`framing` is the verifier's: what it sees of the photos says which of them are sharp."""
+        """`framing` is the verifier's: what it sees of the photos is kept, and says which of them are sharp."""
         self._detector = FaceDetector(detector, PHOTO_SIDES_PX)
         self._backbone, self._framing, self._limits = backbone, framing, limits or QualityLimits()
 
@@ -98,9 +98,7 @@ class Enroller:
         if all(photo.reason for photo in reports):
             reasons = "; ".join(f"{Path(p.file).name}: {p.message}" for p in reports[:5])
             raise FaceError("no_usable_photo", f"none of {len(reports)} photos can be used", got=reasons)
-        crops, templates = used_photos(reports)
-        shown = np.stack([shrink(crop, self._framing) for crop in crops])
-        return Enrolment(fuse_photos(shown, templates, self._framing), tuple(reports))
+        return Enrolment(fuse_photos(*used_photos(reports), self._framing), tuple(reports))
 
     def _report(self, file: Path) -> PhotoReport:
         try:
@@ -109,7 +107,7 @@ class Enroller:
             return PhotoReport(str(file), error.reason, str(error))
         except InputError as error:
             return PhotoReport(str(file), "unreadable", str(error))
-        return PhotoReport(str(file), "", "used", self._backbone.embed(crop[None])[0], crop)
+        return PhotoReport(str(file), "", "used", self._backbone.embed(crop[None])[0], shrink(crop, self._framing))
 
     def _crop(self, rgb: np.ndarray) -> np.ndarray:
         """The aligned crop of the only face, or FaceError."""

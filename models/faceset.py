@@ -81,12 +81,14 @@ class PersonTargets:
             np.add.at(self._means, identity[known], faces.templates[start : start + BLOCK][known])
         self._means /= np.maximum(np.linalg.norm(self._means, axis=1, keepdims=True), 1e-12)
 
-    def of(self, rows: np.ndarray, share: float) -> np.ndarray:
-        """Those of `rows` [N], moved by `share` of the way and back to unit length: [N, D].
+    def of(self, rows: np.ndarray, share: float | np.ndarray) -> np.ndarray:
+        """Those of `rows` [N], moved by `share` of the way, all alike or each by its own [N], and back to length one:
+        [N, D].
 
         Faces of unknown people keep their own.
         """
         moved = self._faces.templates[rows]
         known = self._faces.identity[rows] >= 0
-        moved[known] += share * (self._means[self._faces.identity[rows[known]]] - moved[known])
+        part = np.broadcast_to(np.asarray(share, np.float32), len(rows))[known, None]
+        moved[known] += part * (self._means[self._faces.identity[rows[known]]] - moved[known])
         return np.asarray(moved / np.linalg.norm(moved, axis=1, keepdims=True), np.float32)

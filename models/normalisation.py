@@ -22,7 +22,7 @@ Letters: N people or faces, D template dimensions, F values of the trunk's map.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ import torch
 from onnx import helper, numpy_helper
 
 from models.faceset import FaceSet
+from models.losses import same_person
 from models.spec import VerifierSpec
 from models.tail import BLOCK, SLOPE, USERS, Tail, enrolled_templates, highest_strangers, learn_tail
 from models.verifier import run_layers, to_input
@@ -41,6 +42,8 @@ FACES = 32_768  # so that the highest hundredth are hundreds
 STRETCH = (0.5, 2.0)  # no verifier is stretched by more; measured: 0.88 to 1.21
 BATCH = 256
 LEAST_DEVIATION = 1e-6  # of verifiers that say the same of everybody
+FIRST_STEP, FIRST_CONSTANT = "mean", "impostor_mean"  # what `normalised` appends begins with these
+Step = tuple[str, tuple[str, ...], str, dict[str, Any]]  # kind of node, inputs, output, attributes
 
 
 @dataclass(frozen=True)
@@ -53,12 +56,6 @@ class ImpostorStatistics:
     tail: Tail
     to_level: float
     to_deviation: float
-
-    def of(self, templates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The score that the highest hundredth of strangers reach, and the deviation of all their scores [N], under the
-        verifiers of these templates [N, D]."""
-        means, deviations = moments(templates, self.mean, self.root)
-        return means + deviations * self.tail.of(templates), deviations
 
 
 def moments(templates: np.ndarray, mean: np.ndarray, root: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -88,16 +85,15 @@ def impostor_statistics(
     root = np.sqrt(np.clip(values, 0, None))[:, None] * vectors.T
     templates = enrolled_templates(faces, users, seed)
     means, deviations = moments(templates, mean, root)
-    blocks = [
-        highest_strangers(with_one(templates[i : i + BLOCK]), y, same_people(faces, users[i : i + BLOCK], shown))
+    levels = np.concatenate([
+        highest_strangers(with_one(templates[i : i + BLOCK]), y, _same_person(faces, users[i : i + BLOCK], shown))
         for i in track(range(0, len(users), BLOCK), "the highest strangers")
-    ]
-    levels = np.concatenate(blocks)
+    ])  # fmt: skip
     if not np.isfinite(levels).all():
         raise InputError("the training faces show a single person", expected="strangers, to say how high they score")
     tail = learn_tail(templates, (levels - means) / np.maximum(deviations, LEAST_DEVIATION), seed)
-    found = ImpostorStatistics(mean, root, tail, 0.0, 1.0)
-    return replace(found, to_level=float(found.of(templates)[0].mean()), to_deviation=float(deviations.mean()))
+    level = means + deviations * tail.of(templates)
+    return ImpostorStatistics(mean, root, tail, float(level.mean()), float(deviations.mean()))
 
 
 def said_of_faces(h: bytes, spec: VerifierSpec, pixels: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -114,32 +110,24 @@ def said_of_faces(h: bytes, spec: VerifierSpec, pixels: np.ndarray, rows: np.nda
     return np.concatenate(parts)
 
 
-def same_people(faces: FaceSet, users: np.ndarray, shown: np.ndarray) -> np.ndarray:
+def _same_person(faces: FaceSet, users: np.ndarray, shown: np.ndarray) -> np.ndarray:
     """Whether the faces in rows `users` [U] and `shown` [N] are known to be one person's: bool [U, N]."""
-    a, b = faces.identity[users][:, None], faces.identity[shown][None]
-    return np.asarray(((a == b) & (a >= 0)) | (users[:, None] == shown[None]))
+    a, b = (torch.from_numpy(faces.identity[rows]) for rows in (users, shown))
+    return (same_person(a, b, torch.from_numpy(users), torch.from_numpy(shown)) > 0).numpy()
 
 
 def as_learned(h: bytes) -> bytes:
     """The generator's ONNX file as training wrote it, without what `normalised` put behind it."""
     model = onnx.load_from_string(h)
-    graph = model.graph
-    makers = {node.output[0]: node for node in graph.node}
-    if "normalised_head" not in makers:
+    nodes, constants = model.graph.node, model.graph.initializer
+    names = [node.name for node in nodes]
+    if FIRST_STEP not in names:
         return h
-    concat = makers["theta"]
-    concat.input[1] = makers["stretched_head"].input[0]
-    needed, found = ["theta"], {"theta"}
-    while needed:
-        for name in makers[needed.pop()].input:
-            if name in makers and name not in found:
-                needed.append(name)
-            found.add(name)
-    nodes = [node for node in graph.node if node.output[0] in found]
-    constants = [constant for constant in graph.initializer if constant.name in found]
-    del graph.node[:], graph.initializer[:]
-    graph.node.extend(nodes)
-    graph.initializer.extend(constants)
+    concat = nodes.pop()
+    concat.input[1] = nodes[names.index("stretched_head")].input[0]
+    del nodes[names.index(FIRST_STEP) :]
+    nodes.append(concat)
+    del constants[[constant.name for constant in constants].index(FIRST_CONSTANT) :]
     return bytes(model.SerializeToString(deterministic=True))
 
 
@@ -147,20 +135,29 @@ def normalised(h: bytes, impostors: ImpostorStatistics) -> bytes:
     """The generator's ONNX file with the last layer of every θ stretched and shifted, anew if it was before."""
     model = onnx.load_from_string(as_learned(h))
     graph = model.graph
-    concat = graph.node[-1]
-    trunk, head = concat.input
     size = next(c.dims[0] for c in graph.initializer if c.name == "head.bias")
-    constants = {
-        "impostor_mean": impostors.mean[:-1, None],
+    steps = _steps(*graph.node.pop().input)
+    constants = _constants(impostors, size)
+    graph.node.extend(helper.make_node(kind, inputs, [out], name=out, **extra) for kind, inputs, out, extra in steps)
+    graph.initializer.extend(numpy_helper.from_array(np.asarray(v, np.float32), k) for k, v in constants.items())
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def _constants(impostors: ImpostorStatistics, size: int) -> dict[str, np.ndarray]:
+    """What the steps compute with; `size` numbers are the last layer's."""
+    tail = impostors.tail
+    return {
+        FIRST_CONSTANT: impostors.mean[:-1, None],
         "impostor_mean_bias": impostors.mean[-1:],
         "impostor_root": impostors.root[:, :-1].T,
         "impostor_root_bias": impostors.root[:, -1],
-        "tail_first": impostors.tail.first[:-1],
-        "tail_first_bias": impostors.tail.first[-1],
-        "tail_last": impostors.tail.last[:-1],
-        "tail_last_bias": impostors.tail.last[-1],
-        "least_tail": np.array(impostors.tail.limits[0]),
-        "most_tail": np.array(impostors.tail.limits[1]),
+        "tail_first": tail.first[:-1],
+        "tail_first_bias": tail.first[-1],
+        "tail_last": tail.last[:-1],
+        "tail_last_bias": tail.last[-1],
+        "least_tail": np.array(tail.limits[0]),
+        "most_tail": np.array(tail.limits[1]),
         "to_level": np.array([impostors.to_level]),
         "to_deviation": np.array([impostors.to_deviation]),
         "least_deviation": np.array(LEAST_DEVIATION),
@@ -168,8 +165,12 @@ def normalised(h: bytes, impostors: ImpostorStatistics) -> bytes:
         "most_stretch": np.array(STRETCH[1]),
         "is_score_bias": np.eye(1, size, size - 1),
     }
-    steps: tuple[tuple[str, tuple[str, ...], str, dict[str, Any]], ...] = (
-        ("Gemm", ("templates", "impostor_mean", "impostor_mean_bias"), "mean", {}),  # [N, 1]
+
+
+def _steps(trunk: str, head: str) -> tuple[Step, ...]:
+    """From the two parts of a θ as learned to the normalised whole."""
+    return (
+        ("Gemm", ("templates", FIRST_CONSTANT, "impostor_mean_bias"), FIRST_STEP, {}),  # [N, 1]
         ("Gemm", ("templates", "impostor_root", "impostor_root_bias"), "deviations", {}),  # [N, D + 1]
         ("ReduceL2", ("deviations",), "any_deviation", {"axes": [1]}),  # [N, 1]
         ("Max", ("any_deviation", "least_deviation"), "deviation", {}),
@@ -180,7 +181,7 @@ def normalised(h: bytes, impostors: ImpostorStatistics) -> bytes:
         ("Gemm", ("tail_hidden", "tail_last", "tail_last_bias"), "any_tail", {}),  # [N, 1]
         ("Clip", ("any_tail", "least_tail", "most_tail"), "tail", {}),
         ("Mul", ("any_deviation", "tail"), "beyond_mean", {}),
-        ("Add", ("mean", "beyond_mean"), "level", {}),
+        ("Add", (FIRST_STEP, "beyond_mean"), "level", {}),
         ("Mul", ("level", "stretch"), "stretched_level", {}),
         ("Sub", ("to_level", "stretched_level"), "shift", {}),
         ("Mul", (head, "stretch"), "stretched_head", {}),  # [N, F + 1]
@@ -188,8 +189,3 @@ def normalised(h: bytes, impostors: ImpostorStatistics) -> bytes:
         ("Add", ("stretched_head", "shift_of_bias"), "normalised_head", {}),
         ("Concat", (trunk, "normalised_head"), "theta", {"axis": 1}),
     )
-    graph.node.remove(concat)
-    graph.node.extend(helper.make_node(kind, inputs, [out], name=out, **extra) for kind, inputs, out, extra in steps)
-    graph.initializer.extend(numpy_helper.from_array(np.asarray(v, np.float32), k) for k, v in constants.items())
-    onnx.checker.check_model(model, full_check=True)
-    return bytes(model.SerializeToString(deterministic=True))

@@ -118,7 +118,7 @@ class VerifierSpec:
         if not 0 < self.input_px <= MAX_SIZE:
             raise ArtifactError("the verifier spec's input size is out of range", got=self.input_px)
         if not _fits(self.region):
-            wanted = f"left, top, size: whole pixels of {CROP_PX}, in the middle, with {FEATURES}"
+            wanted = f"left, top, size: whole pixels of {CROP_PX}, in the middle from left to right, around {FEATURES}"
             raise ArtifactError("the verifier spec's region does not fit", got=self.region, expected=wanted)
         for layer in self.layers:
             ok = layer.kind in KINDS and layer.in_channels == channels and layer.name not in seen and layer.sound

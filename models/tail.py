@@ -53,9 +53,7 @@ def enrolled_templates(faces: FaceSet, rows: np.ndarray, seed: int) -> np.ndarra
     photos does."""
     rng = np.random.default_rng(seed)
     share = rng.random(len(rows)) * (rng.random(len(rows)) < MOVED)
-    single = faces.templates[rows]
-    moved = single + share[:, None] * (PersonTargets(faces).of(rows, 1.0) - single)
-    return np.asarray(moved / np.linalg.norm(moved, axis=1, keepdims=True), np.float32)
+    return PersonTargets(faces).of(rows, share)
 
 
 @torch.no_grad()

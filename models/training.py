@@ -12,7 +12,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -52,11 +52,17 @@ class Interrupted(Exception):  # noqa: N818  (it reports no error)
     """Ctrl-C: the checkpoint is saved, the run can be resumed."""
 
 
+@dataclass(frozen=True)
+class Now:
+    """What the schedules say at one point of a stage."""
+
+    weights: Weights  # of the loss's terms
+    target: float  # how far templates to compare move to their person's mean
+    augmentation: float  # share of the faces that look as cameras make them
+
+
 class Trainer:
     """One training run in `folder`, which holds its checkpoint and its TensorBoard log."""
-
-    augmented = 1.0  # share of the faces of the step at hand
-    starts = False  # from another run's network
 
     def __init__(
         self,
@@ -97,7 +103,7 @@ class Trainer:
         self.checkpoint = folder / "checkpoint.pt"
         self.log = SummaryWriter(str(folder / "tensorboard")) if group.first else None
         self.stop = False
-        self.start_steps = 0  # of the run that this one started from
+        self.start_steps: int | None = None  # of the run that this one started from
 
     def build(self) -> HyperNetwork:
         """The network to train, fresh."""
@@ -116,14 +122,14 @@ class Trainer:
 
         Runs have a useful mean when one began where the other was. Raises UsageError.
         """
-        self.starts, networks = True, []
+        networks = []
         for checkpoint in checkpoints:
             if not checkpoint.is_file():
                 raise UsageError(f"no such checkpoint: {checkpoint}", do="name a run's checkpoint.pt")
             state = read_checkpoint(checkpoint)
             networks.append(averaged_weights(state))
             self._take(networks[-1], checkpoint)
-            self.start_steps = max(self.start_steps, state["step"])
+            self.start_steps = max(self.start_steps or 0, state["step"])
         if len(networks) > 1:
             mean = self.build()  # every process makes the same one, with a normalisation of its own
             take(mean, mean_of(networks), checkpoints[0])
@@ -137,18 +143,18 @@ class Trainer:
 
     def _some_faces(self) -> Iterator[Tensor]:
         """Faces to measure statistics on, in batches, as training shows them at its end."""
-        self.augmented = self.config.augmentation.at(1.0)
+        share = self.config.augmentation.at(1.0)
         noise = torch.Generator().manual_seed(self.config.seed)
         rows = np.random.default_rng(self.config.seed).permutation(len(self.train))[:RENEWAL_FACES]
         whole = len(rows) // self.config.batch * self.config.batch or len(rows)  # a small batch would weigh as much
         for start in range(0, whole, self.config.batch):
-            yield self._faces(rows[start : start + self.config.batch], noise)
+            yield self._faces(rows[start : start + self.config.batch], noise, share)
 
     def run(self, resume: bool) -> Validation:
         """Train to the end and return the validation of the averaged network. Raises Interrupted."""
         trains = any(steps for _, steps, _ in self.stages)
         # What takes no step is no older work to go on with, but what it starts from.
-        goes_on = resume and (trains or not self.starts)
+        goes_on = resume and (trains or self.start_steps is None)
         stage, step, optimiser_state = self._load() if goes_on else (0, 0, None)
         try:
             with _stop_on_interrupt(self):
@@ -221,58 +227,55 @@ class Trainer:
         c = self.config
         hard = c.hard_share.at(progress)
         schedules = (c.distillation, c.ranking, c.cross_entropy, c.norm_penalty, c.cohort)
-        target, self.augmented = c.person_targets.at(progress), c.augmentation.at(progress)
         weights = cast(Weights, tuple(schedule.at(progress) for schedule in schedules))
+        now = Now(weights, c.person_targets.at(progress), c.augmentation.at(progress))
         self.network.train()
         if stage == 0:
             rows = self.sampler.batch(c.batch, hard, rng)
             bank = rng.integers(0, len(self.train), c.bank)
-            return self._shared_step(np.concatenate([rows, bank]), c.batch, noise, weights, target)
+            return self._shared_step(np.concatenate([rows, bank]), c.batch, noise, now)
         self.network.trunk.norms.eval()  # folded into θ, so its statistics stay as stage 1 left them
         enrol, queries = self.sampler.users(c.users, c.genuine, c.impostors, hard, rng)
-        return self._personal_step(enrol, queries, noise, weights, target)
+        return self._personal_step(enrol, queries, noise, now)
 
-    def _shared_step(
-        self, enrolled: np.ndarray, faces: int, noise: torch.Generator, weights: Weights, target: float
-    ) -> Terms:
+    def _shared_step(self, enrolled: np.ndarray, faces: int, noise: torch.Generator, now: Now) -> Terms:
         rows = enrolled[:faces]  # those whose pixels take part
         device = self.group.device
         noisy = self._noisy(self.templates[enrolled], noise)  # [U, D], the same in every process
-        part = self.network.shared_scores(noisy, self._faces(self.group.part(rows), self.group.own(noise)))
+        x = self._faces(self.group.part(rows), self.group.own(noise), now.augmentation)
+        part = self.network.shared_scores(noisy, x)
         scores = self.group.gathered(part, 1)  # [U, N]
-        targets = self.targets.of(enrolled, target)  # [U, D]
+        targets = self.targets.of(enrolled, now.target)  # [U, D]
         users, shown = comparable(targets, targets[:faces], self.cohort)
         cosines = torch.from_numpy(users) @ torch.from_numpy(shown).T  # [U, N]
         pairs = (scores, cosines.to(device), self.same_person(enrolled, rows).to(device))
-        result: Terms = self.loss(*pairs, self.network.head.weight, weights, every_pair=True)
+        result: Terms = self.loss(*pairs, self.network.head.weight, now.weights, every_pair=True)
         return result
 
-    def _personal_step(
-        self, enrol: np.ndarray, queries: np.ndarray, noise: torch.Generator, weights: Weights, target: float
-    ) -> Terms:
+    def _personal_step(self, enrol: np.ndarray, queries: np.ndarray, noise: torch.Generator, now: Now) -> Terms:
         group, device = self.group, self.group.device
         own, shown = group.part(enrol), group.part(queries)
-        x = self._faces(shown.ravel(), group.own(noise))
+        x = self._faces(shown.ravel(), group.own(noise), now.augmentation)
         x = x.reshape(*shown.shape, *x.shape[1:])  # [U, Q, 3, H, W]
         theta = self.network(self._noisy(self.templates[own], noise))  # [U, P]
         scores = group.gathered(verify_users(self.network.spec, theta, x), 0)
         theta = group.gathered(theta, 0)
         same = torch.stack([self.same_person(enrol[i : i + 1], q)[0] for i, q in enumerate(queries)])
         personal = theta - theta.mean(0, keepdim=True).detach()
-        targets = self.targets.of(enrol, target), self.targets.of(queries.ravel(), target)  # [U, D], [U * Q, D]
+        targets = self.targets.of(enrol, now.target), self.targets.of(queries.ravel(), now.target)  # [U, D], [U * Q, D]
         users, asked = comparable(*targets, self.cohort)
         cosines = torch.from_numpy(np.einsum("ud,uqd->uq", users, asked.reshape(*queries.shape, -1)))
         pairs = (scores, cosines.to(device), same.to(device))
-        result: Terms = self.loss(*pairs, personal, weights, every_pair=False)
+        result: Terms = self.loss(*pairs, personal, now.weights, every_pair=False)
         return result
 
     def same_person(self, a: np.ndarray, b: np.ndarray) -> Tensor:
         """`models.losses.same_person` of the training set's rows a [U] and b [N]: [U, N]."""
         return same_person(self.identity[a], self.identity[b], torch.from_numpy(a), torch.from_numpy(b))
 
-    def _faces(self, rows: np.ndarray, noise: torch.Generator) -> Tensor:
+    def _faces(self, rows: np.ndarray, noise: torch.Generator, augmentation: float) -> Tensor:
         pixels = torch.from_numpy(self.train.pixels[rows]).permute(0, 3, 1, 2).float()  # [N, 3, H, W]
-        x = to_input(augment(pixels, noise, self.augmented)).to(self.group.device)
+        x = to_input(augment(pixels, noise, augmentation)).to(self.group.device)
         return x.contiguous(memory_format=torch.channels_last)
 
     def _noisy(self, templates: Tensor, noise: torch.Generator) -> Tensor:

@@ -8,14 +8,14 @@ import cv2
 import numpy as np
 import pytest
 
-from device.alignment import align, shrink
+from device.alignment import align
 from device.detector import FaceDetector
 from device.image import read_image
 from models.backbone import BACKBONES, Backbone, load_backbone
 from models.enrolment import Enroller, PhotoReport, find_photos, reject_strangers
 from models.facedata import read_faces, templates_of
 from models.generator import fuse_photos, fuse_templates
-from models.spec import DEFAULT_SPEC, WHOLE
+from models.spec import DEFAULT_SPEC
 from toolkit.errors import FaceError, InputError, MissingError, UsageError
 
 SEEN = DEFAULT_SPEC.framing
@@ -68,20 +68,16 @@ def test_good_photos_are_fused(enroller: Enroller, sface: Backbone, photos: Path
     assert enrolment.accepted == 2
     assert np.linalg.norm(enrolment.template) == pytest.approx(1)
     alone = np.stack([enroller.enrol([f]).template for f in files])
-    np.testing.assert_allclose(
-        enrolment.template,
-        fuse_photos(np.stack([shrink(crop, SEEN) for crop in enrolment.used()[0]]), alone, SEEN),
-        atol=1e-6,
-    )
+    np.testing.assert_allclose(enrolment.template, fuse_photos(enrolment.used()[0], alone, SEEN), atol=1e-6)
 
 
 def test_a_sharp_photo_counts_for_more(enroller: Enroller, photos: Path) -> None:
     crops, templates = enroller.enrol([photos / "obama.jpg", photos / "obama2.jpg"]).used()
-    np.testing.assert_allclose(fuse_photos(crops[[0, 0]], templates, WHOLE), fuse_templates(templates), atol=1e-6)
+    np.testing.assert_allclose(fuse_photos(crops[[0, 0]], templates, SEEN), fuse_templates(templates), atol=1e-6)
     blurred = np.stack([cv2.GaussianBlur(crops[0], (0, 0), 3), crops[0]])
-    assert templates[1] @ fuse_photos(blurred, templates, WHOLE) > templates[1] @ fuse_templates(templates) + 0.01
+    assert templates[1] @ fuse_photos(blurred, templates, SEEN) > templates[1] @ fuse_templates(templates) + 0.01
     flat = np.full_like(crops[[0, 0]], 90)
-    np.testing.assert_allclose(fuse_photos(flat, templates, WHOLE), fuse_templates(templates), atol=1e-6)
+    np.testing.assert_allclose(fuse_photos(flat, templates, SEEN), fuse_templates(templates), atol=1e-6)
 
 
 def test_a_stranger_among_the_photos_is_left_out(enroller: Enroller, photos: Path) -> None:

@@ -67,7 +67,7 @@ def enroll(
     refiner = load_refiner(h, refine, refine_seconds)
     detector_bytes = detector_file(find_model("yunet", detector))
     enrolment = _enrol(files, h, detector_bytes, backbone, threads)
-    refinement = _refine(enrolment, h, refiner) if refiner else None
+    refinement = _refine(enrolment, refiner) if refiner else None
     theta = refinement.theta if refinement else h.weights(enrolment.template[None])[0]
     content = content_of(name, h, theta, enrolment.accepted, detector_bytes, refinement)
     write_bundle(content, path, replace=replace)
@@ -106,14 +106,9 @@ def _enrol(files: list[Path], h: Generator, detector: bytes, backbone: Path | No
     return Enroller(detector, network, h.info.spec.framing).enrol(track(files, "photos", len(files)))
 
 
-def _refine(enrolment: Enrolment, h: Generator, refiner: Refiner) -> Refinement:
-    import numpy as np
-
-    from device.alignment import shrink
-
-    crops, templates = enrolment.used()
+def _refine(enrolment: Enrolment, refiner: Refiner) -> Refinement:
     note("refining, some seconds")
-    return refiner(np.stack([shrink(crop, h.info.spec.framing) for crop in crops]), templates)
+    return refiner(*enrolment.used())
 
 
 def _check_target(path: Path, replace: bool) -> None:

@@ -221,7 +221,7 @@ def _finish_embedding(trainer: Trainer, config: str, validation: dict[str, Any],
     from benchmarks.tiny_embedding import write_embedding
     from toolkit.atomic import write_atomically
 
-    epochs = {"epochs": trainer.config.shared_epochs, "start_steps": trainer.start_steps}
+    epochs = {"epochs": trainer.config.shared_epochs, "start_steps": trainer.start_steps or 0}
     about = _about(trainer, config, validation) | epochs
     network = trainer.averaged
     data = write_embedding(network.spec, network.trunk.fold().detach().numpy(), about)
