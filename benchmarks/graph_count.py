@@ -29,14 +29,16 @@ def count_onnx(data: bytes, sizes: dict[str, int] | None = None) -> Count:
             dim.dim_value = (sizes or {})[dim.dim_param]
     graph = shape_inference.infer_shapes(model, strict_mode=True).graph
     weights = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
-    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in (*graph.value_info, *graph.output)}
+    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in (*graph.input, *graph.value_info, *graph.output)}
+    faces = shapes[graph.input[0].name][0] or 1
     params = macs = 0
     for node in graph.node:
         if node.op_type not in ("Conv", "Gemm"):
             continue
         tensors = [weights[name] for name in node.input[1:]]
         params += sum(t.size for t in tensors)
-        positions = prod(shapes[node.output[0]][2:]) if node.op_type == "Conv" else 1
+        maps, _, *size = shapes[node.output[0]]
+        positions = max(1, maps // faces) * prod(size)  # some networks see more than one picture of a face
         macs += tensors[0].size * positions  # a convolution uses each of its weights once at every output position
     return Count(params, macs)
 
@@ -64,7 +66,7 @@ def count_profiled(data: bytes) -> Count:
             _, weight, *bias = (prod(*shape.values()) for shape in arguments["input_type_shape"])
             output = next(iter(arguments["output_type_shape"][0].values()))
             params += weight + sum(bias)
-            macs += weight * prod(output[2:])
+            macs += weight * output[0] * prod(output[2:])
     return Count(params, macs)
 
 

@@ -1,4 +1,4 @@
-"""Every layer's output of every form of one verifier, as height × width × channel, in the form's own type.
+"""Every layer's output of every form of one verifier, as map × height × width × channel, in the form's own type.
 
 A form that usually shows its score alone is written, or compiled, a second time with all layers as outputs.
 """
@@ -16,7 +16,7 @@ from device.runtimes import RUNTIMES, quiet_stderr
 from export.c_writer import write_c_single
 from export.integer import IntegerVerifier
 from export.onnx_writer import write_onnx
-from export.quantize import LINEAR, output_scale
+from export.quantize import output_scales
 from export.tflite_writer import write_tflite
 from models.spec import VerifierSpec
 
@@ -50,7 +50,7 @@ def _integer(spec: VerifierSpec, theta: np.ndarray) -> Trace:
     def run(pixels: np.ndarray) -> Layers:
         trace: Layers = {}
         verifier.scores(pixels[None], trace)
-        return {name: values[0] for name, values in trace.items()}
+        return trace
 
     return run
 
@@ -65,7 +65,7 @@ def _torch(spec: VerifierSpec, theta: np.ndarray) -> Trace:
             x = to_input(torch.from_numpy(pixels)).permute(2, 0, 1)[None]  # [1, 3, H, W]
             users = torch.from_numpy(theta)[None]
             layers = {
-                layer.name: run_layers(spec, users, x, 0, end)[0].permute(1, 2, 0).numpy()
+                layer.name: run_layers(spec, users, x, 0, end).permute(0, 2, 3, 1).numpy()
                 for end, layer in enumerate(spec.layers[:-1], 1)
             }
             return layers | {spec.head.name: verify_users(spec, users, x[None]).numpy()}
@@ -85,7 +85,7 @@ def _onnx(spec: VerifierSpec, theta: np.ndarray, precision: str) -> Trace:
     def run(pixels: np.ndarray) -> Layers:
         image = np.ascontiguousarray(own_input(pixels, precision).transpose(0, 3, 1, 2))  # the file is NCHW
         values = session.run(None, {"image": image})
-        return {n: v[0].transpose(1, 2, 0) if v.ndim == 4 else v for n, v in zip(names, values, strict=True)}
+        return {n: v.transpose(0, 2, 3, 1) if v.ndim == 4 else v for n, v in zip(names, values, strict=True)}
 
     return run
 
@@ -104,12 +104,12 @@ def _tflite(runtime: str, spec: VerifierSpec, theta: np.ndarray, precision: str)
     def run(pixels: np.ndarray) -> Layers:
         interpreter.set_tensor(start, own_input(pixels, precision))
         interpreter.invoke()
-        return {name: interpreter.get_tensor(place)[0] for name, place in zip(names, places, strict=True)}
+        return {name: interpreter.get_tensor(place) for name, place in zip(names, places, strict=True)}
 
     return run
 
 
 def real_layers(spec: VerifierSpec, layers: Layers) -> Layers:
     """int8 outputs in the spec's own unit; the last layer's are steps of 1/128."""
-    scales = {layer.name: output_scale(layer) for layer in spec.layers[:-1]} | {spec.head.name: LINEAR}
+    scales = output_scales(spec)
     return {name: scales[name].real(values) for name, values in layers.items()}

@@ -86,8 +86,8 @@ class TracedVerifier:
         self._library = load_library(_TRACE + source, ())
 
     def layers(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
-        """uint8 RGB [H, W, 3] to layer name → output [H', W', C] in the file's own type."""
-        sizes = {layer.name: (self._spec.sides[layer.name],) * 2 + (layer.out_channels,) for layer in self._spec.layers}
+        """uint8 RGB [H, W, 3] to layer name → output [maps, H', W', C] in the file's own type."""
+        sizes = {layer.name: self._spec.shape(layer) for layer in self._spec.layers}
         values = np.empty(sum(map(math.prod, sizes.values())), self._type)
         self._library.hv_trace(ctypes.c_void_p(values.ctypes.data))
         pixels = np.ascontiguousarray(pixels)

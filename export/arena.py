@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 from models.spec import VerifierSpec
 
@@ -38,11 +39,10 @@ def plan_arena(spec: VerifierSpec, width_bytes: int) -> Plan:
 
 def _buffers(spec: VerifierSpec, width_bytes: int) -> tuple[dict[str, int], dict[str, tuple[int, int]]]:
     """Size in bytes, and the steps from the one that writes to the last that reads, of every buffer."""
-    counts = {"image": spec.input_px**2 * 3}
-    counts |= {layer.name: spec.sides[layer.name] ** 2 * layer.out_channels for layer in spec.layers}
+    counts = {"image": spec.input_px**2 * 3} if spec.layers[0].kind != "halves" else {}  # halves are read from the pixels
+    counts |= {layer.name: prod(spec.shape(layer)) for layer in spec.layers}
     sizes = {name: -(-count * width_bytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES for name, count in counts.items()}
-    first = {"image": 0}
-    last = {"image": 1}
+    first, last = ({"image": step} for step in (0, 1))
     for step, layer in enumerate(spec.layers, 1):
         first[layer.name], last[layer.name] = step, step + 1
         if layer.skip:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -112,16 +113,17 @@ class _Writer:
         return f"({math.ceil(value * 128)})" if self.precision == "int8" else f"({_float(value)})"
 
     def source(self) -> str:
-        x, image = "image", self.spec.input_px**2 * 3
-        self.calls.append(f"hv_image(rgb, {self._at('image')}, {image});")
+        x, halves = "image", self.spec.layers[0].kind == "halves"
+        if not halves:
+            self.calls.append(f"hv_image(rgb, {self._at(x)}, {self.spec.input_px**2 * 3});")
         for layer in self.spec.layers:
             write = getattr(self, f"write_{layer.kind}", None)
             if write is None:
                 raise ArtifactError(f"layer {layer.name}: the C writer does not know the kind {layer.kind}")
             write(layer, x)
             x = layer.name
-            self.calls.append(f"HV_LAYER({self._at(x)}, {self.spec.sides[x] ** 2 * layer.out_channels})")
-        kernels = _kernels(self.precision)
+            self.calls.append(f"HV_LAYER({self._at(x)}, {prod(self.spec.shape(layer))})")
+        kernels = _kernels(self.precision, "halves" if halves else "whole")
         for name, value in self._constants().items():
             kernels = kernels.replace(f"@{name}@", str(value))
         body = "\n".join(f"    {line}" for line in self.calls)
@@ -133,6 +135,7 @@ class _Writer:
                 *self.arrays,
                 f"{self.score} hv_score(const uint8_t rgb[HV_INPUT_PX * HV_INPUT_PX * 3], void *arena) {{",
                 f"    {self.activation} *const memory = ({self.activation} *)arena;",
+                *(["    int map;"] if halves else []),
                 body,
                 f"    return *({self._at(x)});",
                 "}\n",
@@ -157,25 +160,35 @@ class _Writer:
 
     def _extents(self, windows: list[Layer]) -> dict[str, object]:
         """The most values that the x86 kernels keep: of a map with its border, and of a depthwise layer's rows."""
-        before = dict(zip(self.spec.layers, [self.spec.input_px, *self.spec.sides.values()], strict=False))
-        side = {layer.name: before[layer] + 2 * layer.padding for layer in windows}
+        padded = {d.name: [side + 2 * d.padding for side in self._size_before(d)] for d in windows}
         convs, depthwise = ([layer for layer in windows if layer.kind == kind] for kind in ("conv", "depthwise"))
-        row = [-(-side[d.name] // d.stride) * d.stride * d.in_channels for d in depthwise]
+        row = [-(-padded[d.name][1] // d.stride) * d.stride * d.in_channels for d in depthwise]
         return {
             "MAX_KERNEL": max(layer.kernel for layer in windows),
             "MAX_RUN": max(layer.kernel * layer.in_channels for layer in convs),
-            "MAX_MAP": max(side[layer.name] ** 2 * layer.in_channels for layer in convs),
+            "MAX_MAP": max(prod(padded[layer.name]) * layer.in_channels for layer in convs),
             "MAX_PADDED_ROW": max(row, default=1),
-            "MAX_OUT_ROW": max((self.spec.sides[d.name] * d.out_channels for d in depthwise), default=1),
+            "MAX_OUT_ROW": max((self.spec.sizes[d.name][1] * d.out_channels for d in depthwise), default=1),
         }
+
+    def _size_before(self, layer: Layer) -> tuple[int, int]:
+        """Height and width of what a layer reads."""
+        place = self.spec.layers.index(layer)
+        return self.spec.sizes[self.spec.layers[place - 1].name] if place else (self.spec.input_px,) * 2
 
     def _at(self, name: str) -> str:
         return f"memory + {self.plan.offsets[name] // self.width_bytes}"
 
+    def write_halves(self, layer: Layer, _: str) -> None:
+        self.calls.append(f"hv_halves(rgb, {self._at(layer.name)}, {self.spec.input_px}, {layer.kernel});")
+
+    def write_mean(self, layer: Layer, x: str) -> None:
+        self.calls.append(f"hv_mean({self._at(x)}, {self._at(layer.name)}, {prod(self.spec.shape(layer))});")
+
     def write_add(self, layer: Layer, x: str) -> None:
         if layer.activation != "linear":
             raise ArtifactError(f"layer {layer.name}: the C writer knows no {layer.activation} addition")
-        count = self.spec.sides[layer.name] ** 2 * layer.out_channels
+        count = prod(self.spec.shape(layer))
         out = self._at(layer.name)
         self.calls.append(f"hv_add({self._at(x)}, {self._at(layer.skip)}, {out}, {count});")
 
@@ -192,8 +205,8 @@ class _Writer:
 
     def _weighted(self, kernel: str, layer: Layer, x: str, order: tuple[int, ...]) -> None:
         name = _identifier(layer.name).lower()
-        side_in = self.spec.sides.get(x, self.spec.input_px)
-        shape = [side_in, layer.in_channels, self.spec.sides[layer.name], layer.out_channels,
+        size_in, size_out = self._size_before(layer), self.spec.sizes[layer.name]
+        shape = [*size_in, layer.in_channels, *size_out, layer.out_channels,
                  layer.kernel, layer.stride, layer.padding]  # fmt: skip
         if self.precision == "int8":
             fields = [*shape, *self._integer_fields(name, layer, order)]
@@ -204,7 +217,12 @@ class _Writer:
             clipped = int(layer.kind != "dense")
             fields = [*shape, int(layer.activation == "leaky"), clipped, f"{name}_weight", f"{name}_bias"]
         self.arrays.append(f"static const hv_layer {name} = {{{', '.join(map(str, fields))}}};\n")
-        self.calls.append(f"{kernel}(&{name}, {self._at(x)}, {self._at(layer.name)});")
+        if (maps := self.spec.maps[layer.name]) == 1:
+            self.calls.append(f"{kernel}(&{name}, {self._at(x)}, {self._at(layer.name)});")
+            return
+        steps = (prod(size_in) * layer.in_channels, prod(size_out) * layer.out_channels)
+        of, to = (f"{self._at(at)} + map * {step}" for at, step in zip((x, layer.name), steps, strict=True))
+        self.calls.append(f"for (map = 0; map < {maps}; map++) {kernel}(&{name}, {of}, {to});")
 
     def _integer_fields(self, name: str, layer: Layer, order: tuple[int, ...]) -> list[object]:
         q: QuantisedLayer = self.quantised[layer.name]
@@ -227,9 +245,9 @@ class _Writer:
         self.arrays.append(f"static const {kind} {name}[] = {{\n{body}\n}};")
 
 
-def _kernels(precision: str) -> str:
-    """The precision's file, with the files that it names between @ in their places."""
-    text = (KERNELS / f"{precision}.c").read_text()
+def _kernels(precision: str, views: str) -> str:
+    """The precision's file, with the files that it names between @ in their places, and what reads the pixels."""
+    text = "\n".join((KERNELS / f"{name}.c").read_text() for name in (precision, views))
     for part in ("common", "portable", "int8_x86", "vectors_avx512", "vectors_avx2", "int8_neon"):
         text = text.replace(f"@{part}@", (KERNELS / f"{part}.c").read_text().rstrip())
     return text

@@ -5,6 +5,7 @@
                   that is, exactly, the product's upper 32 bits, plus half, shifted on: cheap in SIMD lanes.
     leaky         a table of 256 entries
     add           saturating int8 addition (both inputs and the output share one scale)
+    halves, mean  two maps of one face; (a + b + 1) >> 1
 
 Runtimes differ from it by their own rounding: XNNPACK and ONNX Runtime requantise in fp32, rounding half to even.
 """
@@ -15,7 +16,7 @@ import math
 
 import numpy as np
 
-from export.quantize import LEAKY, LINEAR, MAX_FACTOR, QuantisedLayer, check_additions, output_scale, quantise
+from export.quantize import LEAKY, LINEAR, MAX_FACTOR, QuantisedLayer, check_additions, quantise
 from models.spec import LEAKY_SLOPE, Layer, VerifierSpec
 
 
@@ -66,15 +67,23 @@ class IntegerVerifier:
         self.spec, self.layers, self._table = spec, quantise(spec, theta), leaky_table()
 
     def scores(self, pixels: np.ndarray, trace: dict[str, np.ndarray] | None = None) -> np.ndarray:
-        """uint8 RGB [N, H, W, 3] to int8 scores [N] in steps of 1/128. `trace` collects every layer's int8 output."""
+        """uint8 RGB [N, H, W, 3] to int8 scores [N] in steps of 1/128.
+
+        `trace` collects every layer's int8 output, [N, H, W, C]; with two maps a face [2N, H, W, C], all left halves first.
+        """
         x = (pixels.astype(np.int16) - 128).astype(np.int8)
         outputs: dict[str, np.ndarray] = {} if trace is None else trace
         for layer in self.spec.layers:
-            if layer.kind == "add":
+            if layer.kind == "halves":
+                x = np.concatenate([x[:, :, : layer.kernel], x[:, :, ::-1][:, :, : layer.kernel]])
+            elif layer.kind == "mean":
+                left, right = np.split(x.astype(np.int16), 2)
+                x = ((left + right + 1) >> 1).astype(np.int8)
+            elif layer.kind == "add":
                 x = np.clip(x.astype(np.int16) + outputs[layer.skip], -128, 127).astype(np.int8)
             else:
                 x = self._weighted(self.layers[layer.name], x)
-                if output_scale(layer) is LEAKY:
+                if layer.activation == "leaky":
                     x = self._table[x.astype(np.int16) + 128]
             outputs[layer.name] = x
         return x[:, 0, 0, 0]
@@ -84,7 +93,7 @@ class IntegerVerifier:
         centred = x.astype(np.float64) - q.input.zero
         weight = q.weight.astype(np.float64)
         layer = q.layer
-        patches = _patches(centred, layer)  # [N, H', W', C, k, k]
+        patches = _patches(centred, layer)  # [N, H', W', C, *kernel_size]
         if layer.kind == "depthwise":
             sums = np.einsum("nhwckl,ckl->nhwc", patches, weight[:, 0], optimize=True)
         else:
@@ -95,8 +104,8 @@ class IntegerVerifier:
 
 
 def _patches(x: np.ndarray, layer: Layer) -> np.ndarray:
-    """x [N, H, W, C], padded with the zero point (0 once centred), to [N, H', W', C, k, k]."""
-    p, k, s = layer.padding, layer.kernel, layer.stride
+    """x [N, H, W, C], padded with the zero point (0 once centred), to [N, H', W', C, *kernel_size]."""
+    p, s = layer.padding, layer.stride
     x = np.pad(x, ((0, 0), (p, p), (p, p), (0, 0)))
-    windows = np.lib.stride_tricks.sliding_window_view(x, (k, k), axis=(1, 2))
+    windows = np.lib.stride_tricks.sliding_window_view(x, layer.kernel_size, axis=(1, 2))
     return np.asarray(windows[:, ::s, ::s])

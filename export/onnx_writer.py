@@ -14,7 +14,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 
-from export.quantize import LEAKY, LINEAR, QuantisedLayer, layer_tensors, quantise
+from export.quantize import LEAKY, LINEAR, QuantisedLayer, layer_tensors, quantise, summed
 from models.spec import LEAKY_SLOPE, Layer, VerifierSpec
 from toolkit.errors import ArtifactError
 
@@ -48,6 +48,8 @@ class _Writer(ABC):
         """Walk the layers; `values` maps a layer to the tensor that later layers read."""
         values = self.values
         x = self.begin()
+        if self.spec.layers[0].kind != "halves":
+            x = self.read(x)
         for layer in self.spec.layers:
             write = getattr(self, f"write_{layer.kind}", None)
             if write is None:
@@ -57,7 +59,11 @@ class _Writer(ABC):
 
     @abstractmethod
     def begin(self) -> str:
-        """Write what the input needs; the name of the first tensor."""
+        """Write what all layers need; the name of the input."""
+
+    @abstractmethod
+    def read(self, x: str) -> str:
+        """The value of a tensor in the file's own type and the input's scale."""
 
     @abstractmethod
     def end(self, x: str) -> None:
@@ -74,6 +80,24 @@ class _Writer(ABC):
     @abstractmethod
     def finish(self, layer: Layer, x: str) -> str:
         """Clip and activate a layer's raw output."""
+
+    def part(self, x: str, name: str, axis: int, begin: int, end: int, step: int = 1) -> str:
+        given = [("starts", begin), ("ends", end), ("axes", axis), ("steps", step)]
+        return self.node("Slice", [x, *(self.tensor(f"{name}.{k}", np.array([v])) for k, v in given)], name)
+
+    def write_halves(self, layer: Layer, x: str, _: dict[str, str]) -> str:
+        last, width, name = self.spec.input_px - 1, layer.kernel, layer.name
+        left = self.part(x, f"{name}.left", 3, 0, width)
+        right = self.part(x, f"{name}.right", 3, last, last - width, -1)
+        return self.read(self.node("Concat", [left, right], name, axis=0))
+
+    def write_mean(self, layer: Layer, x: str, _: dict[str, str]) -> str:
+        left, right = (self.part(x, f"{layer.name}.{i}", 0, i, i + 1) for i in range(2))
+        return self.averaged(layer, self.node("Add", [left, right], f"{layer.name}.sum"))
+
+    @abstractmethod
+    def averaged(self, layer: Layer, x: str) -> str:
+        """What the layers after a mean read, from the sum x of two maps."""
 
     def write_conv(self, layer: Layer, x: str, _: dict[str, str]) -> str:
         name = f"{layer.name}.conv"
@@ -94,8 +118,8 @@ class _Writer(ABC):
         return self.node("Gemm", [flat, *self.parameters(layer)], f"{layer.name}.gemm", transB=1)
 
     def shape(self, layer: Layer) -> list[int]:
-        side = self.spec.sides[layer.name]
-        return [1, layer.out_channels, side, side]
+        maps, height, width, channels = self.spec.shape(layer)
+        return [maps, channels, height, width]
 
     def model(self, kind: int, precision: str, every_layer: bool) -> bytes:
         """Serialise, checked with full shape inference."""
@@ -126,6 +150,12 @@ class _Float(_Writer):
         self.tensor("high", np.float32(1.0))
         return "image"
 
+    def read(self, x: str) -> str:
+        return x
+
+    def averaged(self, layer: Layer, x: str) -> str:
+        return self.node("Mul", [x, self.tensor("half", np.float32(0.5))], layer.name)
+
     def end(self, x: str) -> None:
         self.node("Identity", [x], "score")
 
@@ -153,7 +183,18 @@ class _Int8(_Writer):
             self.tensor(f"{name}.scale", np.float32(s.scale))
             self.tensor(f"{name}.zero", np.int8(s.zero))
         self.tensor("leaky.scale.up", np.float32(LEAKY.scale * (1 - ROUND_UP)))
-        return self.dequantised("image", "linear")
+        return "image"
+
+    def read(self, x: str) -> str:
+        return self.dequantised(x, "linear")
+
+    def averaged(self, layer: Layer, x: str) -> str:
+        total = summed(LEAKY)
+        self.tensor("sum.scale", np.float32(total.scale))
+        # Every second sum lies between two steps: moved up by a thousandth of one, it rounds up as everywhere else.
+        up = self.tensor("sum.up", np.float32(total.scale / 1000))
+        q = self.node("QuantizeLinear", [self.node("Add", [x, up], f"{x}.up"), "sum.scale", "leaky.zero"], layer.name)
+        return self.node("DequantizeLinear", [q, "sum.scale", "leaky.zero"], f"{q}.real")
 
     def end(self, x: str) -> None:
         self.node("QuantizeLinear", [x, "linear.scale", "linear.zero"], "score")

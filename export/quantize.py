@@ -4,6 +4,7 @@
     leaky outputs              (q + 77) · 1.25/255   [-1/4, 1]
     weights                    per output channel, symmetric, ±127
     biases                     int32 at (input scale · weight scale)
+    mean of two maps           (a + b + 1) >> 1: their mean in the scale of both, or their sum in steps twice as large
 
 A linear convolution's clip to [-1, 1] is then the saturation that every int8 runtime does anyway.
 """
@@ -41,13 +42,31 @@ LINEAR = Scale(1 / 128, 0)
 LEAKY = Scale((1 + LEAKY_SLOPE) / 255, round(-128 + LEAKY_SLOPE * 255 / (1 + LEAKY_SLOPE)))
 
 
-def output_scale(layer: Layer) -> Scale:
+def output_scale(layer: Layer, source: Scale) -> Scale:
+    """Of what a layer makes of values in the scale `source`."""
+    if layer.kind == "mean":
+        return source
     return LEAKY if layer.activation == "leaky" else LINEAR
+
+
+def summed(scale: Scale) -> Scale:
+    """Of a sum of two values in `scale`, whose integers are those of their mean."""
+    return Scale(2 * scale.scale, scale.zero)
+
+
+def output_scales(spec: VerifierSpec) -> dict[str, Scale]:
+    """Layer name → scale of its output; the score's are steps of 1/128."""
+    scale, scales = LINEAR, {}
+    for layer in spec.layers:
+        scale = scales[layer.name] = output_scale(layer, scale)
+    return scales
 
 
 @dataclass(frozen=True)
 class QuantisedLayer:
     """weight int8 of the layer's shape, bias int32 [C], weight_scale float32 [C]; the scale of the layer's input.
+
+    What reads a mean of two maps reads it as their sum, with half the weight: int8 runtimes add, and know no mean.
 
     Arrays are read-only: people whose verifiers share a layer share them.
     """
@@ -69,13 +88,13 @@ def check_additions(spec: VerifierSpec) -> None:
     scales: dict[str, Scale] = {}
     source = LINEAR
     for layer in spec.layers:
-        if layer.kind == "add" and not (source is scales[layer.skip] is output_scale(layer)):
+        if layer.kind == "add" and not (source is scales[layer.skip] is output_scale(layer, source)):
             raise ArtifactError(
                 f"layer {layer.name}: integer code adds linear outputs only",
                 got=f"{layer.activation}, of which {layer.skip} is one input",
                 do="give the added layers linear outputs",
             )
-        scales[layer.name] = source = output_scale(layer)
+        scales[layer.name] = source = output_scale(layer, source)
 
 
 def layer_tensors(spec: VerifierSpec, theta: np.ndarray) -> dict[str, np.ndarray]:
@@ -95,11 +114,14 @@ def quantise(spec: VerifierSpec, theta: np.ndarray) -> dict[str, QuantisedLayer]
     tensors = layer_tensors(spec, theta)
     layers: dict[str, QuantisedLayer] = {}
     source = LINEAR
+    share = np.float32(1)
     for layer in spec.layers:
-        if layer.kind != "add":
-            weight, bias = tensors[f"{layer.name}.weight"], tensors[f"{layer.name}.bias"]
+        if layer.weighted:
+            weight, bias = tensors[f"{layer.name}.weight"] * share, tensors[f"{layer.name}.bias"]
             layers[layer.name] = _quantise_layer(layer, weight.tobytes(), bias.tobytes(), source)
-        source = output_scale(layer)
+        source, share = output_scale(layer, source), np.float32(1)
+        if layer.kind == "mean":
+            source, share = summed(source), np.float32(0.5)
     return layers
 
 

@@ -14,7 +14,7 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from export.quantize import LINEAR, QuantisedLayer, Scale, layer_tensors, output_scale, quantise
+from export.quantize import LEAKY, LINEAR, QuantisedLayer, Scale, layer_tensors, output_scale, quantise, summed
 from models.spec import LEAKY_SLOPE, Layer, VerifierSpec
 from toolkit.errors import ArtifactError
 
@@ -29,6 +29,9 @@ _VERSIONS = {
     "DEPTHWISE_CONV_2D": (1, 3),
     "FULLY_CONNECTED": (1, 4),
     "ADD": (1, 2),
+    "MUL": (1, 2),
+    "STRIDED_SLICE": (1, 2),
+    "CONCATENATION": (1, 2),
     "PAD": (1, 2),
     "LEAKY_RELU": (1, 2),
     "QUANTIZE": (1, 2),
@@ -141,7 +144,7 @@ class _Writer:
             if write is None:
                 raise ArtifactError(f"layer {layer.name}: the TFLite writer does not know the kind {layer.kind}")
             x = values[layer.name] = write(layer, self._padded(layer, x, scale), values)
-            scale = output_scale(layer)
+            scale = output_scale(layer, scale)
 
     def _pixels(self, shape: tuple[int, ...]) -> int:
         """uint8 input, tensor 0, and the int8 tensor that the layers read."""
@@ -149,18 +152,17 @@ class _Writer:
         return self.operator("QUANTIZE", [image], self.activation("centred", shape, LINEAR), schema.QuantizeOptionsT())
 
     def _shape(self, layer: Layer) -> tuple[int, ...]:
-        side = self.spec.sides[layer.name]
-        return (1, side, side, layer.out_channels)
+        return self.spec.shape(layer)
 
     def _padded(self, layer: Layer, x: int, scale: Scale) -> int:
         """TFLite's SAME padding is not symmetric at stride 2, so padding is then a step of its own."""
         p = layer.padding
         if not p or _same(layer):
             return x
-        _, height, width, channels = self.tensors[x].shape
+        maps, height, width, channels = self.tensors[x].shape
         amounts = np.array([[0, 0], [p, p], [p, p], [0, 0]], np.int32)
         paddings = self.tensor("", (4, 2), _INT32, amounts)
-        output = self.activation("", (1, height + 2 * p, width + 2 * p, channels), scale)
+        output = self.activation("", (maps, height + 2 * p, width + 2 * p, channels), scale)
         return self.operator("PAD", [x, paddings], output, schema.PadOptionsT())
 
     def _parameters(self, layer: Layer, order: tuple[int, ...], axis: int) -> list[int]:
@@ -184,8 +186,39 @@ class _Writer:
             return x
         options = schema.LeakyReluOptionsT()
         options.alpha = LEAKY_SLOPE
-        output = self.activation("", self._shape(layer), output_scale(layer))
+        output = self.activation("", self._shape(layer), LEAKY)
         return self.operator("LEAKY_RELU", [x], output, options)
+
+    def _part(self, x: int, begin: tuple[int, ...], end: tuple[int, ...], strides: tuple[int, ...]) -> int:
+        """A slice of tensor x, as Python would take it."""
+        given = [self.tensor("", (4,), _INT32, np.array(row, np.int32)) for row in (begin, end, strides)]
+        whole = self.tensors[x]
+        shape = tuple(len(range(*row)) for row in zip(begin, end, strides, strict=True))
+        output = self.tensor("", shape, whole.type)
+        self.tensors[output].quantization = whole.quantization
+        return self.operator("STRIDED_SLICE", [x, *given], output, schema.StridedSliceOptionsT())
+
+    def write_halves(self, layer: Layer, x: int, _: dict[str, int]) -> int:
+        _, height, side, channels = self.tensors[x].shape
+        left = self._part(x, (0, 0, 0, 0), (1, height, layer.kernel, channels), (1, 1, 1, 1))
+        right = self._part(x, (0, 0, side - 1, 0), (1, height, side - 1 - layer.kernel, channels), (1, 1, -1, 1))
+        options = schema.ConcatenationOptionsT()
+        options.axis, options.fusedActivationFunction = 0, _NONE
+        output = self.activation(layer.name, self._shape(layer), LINEAR)
+        return self.operator("CONCATENATION", [left, right], output, options)
+
+    def write_mean(self, layer: Layer, x: int, _: dict[str, int]) -> int:
+        maps, *size = self.tensors[x].shape
+        parts = [self._part(x, (i, 0, 0, 0), (i + 1, *size), (1, 1, 1, 1)) for i in range(maps)]
+        options = schema.AddOptionsT()
+        options.fusedActivationFunction = _NONE
+        if not self.integer:
+            added = self.operator("ADD", parts, self.activation("", self._shape(layer), LINEAR), options)
+            half = self.tensor("", (1,), _FLOAT, np.array([0.5], np.float32))
+            mean = schema.MulOptionsT()
+            mean.fusedActivationFunction = _NONE
+            return self.operator("MUL", [added, half], self.activation(layer.name, self._shape(layer), LINEAR), mean)
+        return self.operator("ADD", parts, self.activation(layer.name, self._shape(layer), summed(LEAKY)), options)
 
     def write_conv(self, layer: Layer, x: int, _: dict[str, int]) -> int:
         options = schema.Conv2DOptionsT()

@@ -36,7 +36,7 @@ def channel_table(spec: VerifierSpec) -> tuple[np.ndarray, np.ndarray]:
     """For each trunk parameter: the index of its output channel over all layers [T], and whether it is a bias [T]."""
     index, is_bias, start = [], [], 0
     for layer in spec.layers[:-1]:
-        if layer.kind == "add":
+        if not layer.weighted:
             continue
         channels = np.arange(start, start + layer.out_channels)
         per_channel = spec.slots[f"{layer.name}.weight"].size // layer.out_channels
@@ -53,7 +53,7 @@ def column_table(spec: VerifierSpec) -> np.ndarray:
     """
     columns, start = [], 0
     for layer in spec.layers[:-1]:
-        if layer.kind == "add":
+        if not layer.weighted:
             continue
         per_channel = spec.slots[f"{layer.name}.weight"].size // layer.out_channels
         columns += [np.tile(np.arange(start, start + per_channel), layer.out_channels)]

@@ -9,6 +9,7 @@ here is not the next layer's weights but the spec's fixed range.
 from __future__ import annotations
 
 from itertools import pairwise
+from math import prod
 
 import torch
 from torch import Tensor
@@ -31,7 +32,7 @@ def fill_ranges(network: HyperNetwork, x: Tensor) -> dict[str, float]:
         return {}
     peaks = _peaks(network, x)
     factors = {}
-    for layer, reader in pairwise(network.spec.layers):
+    for layer, reader in pairwise(layer for layer in network.spec.layers if layer.kind != "mean"):
         if layer.name not in peaks:
             continue
         factor = (1 / peaks[layer.name].clamp(min=1e-6)).clamp(1.0, MOST)  # [C]
@@ -46,7 +47,7 @@ def fill_ranges(network: HyperNetwork, x: Tensor) -> dict[str, float]:
 def _weaken(network: HyperNetwork, reader: Layer, factor: Tensor) -> None:
     """Divide the weights with which `reader` takes each input channel by `factor` [C]."""
     if reader.name == network.spec.head.name:
-        each = factor.repeat_interleave(reader.kernel**2)  # [F]
+        each = factor.repeat_interleave(prod(reader.kernel_size))  # [F]
         network.head.weight[:-1].div_(each[:, None])
         network.head.bias[:-1].div_(each)
     elif reader.kind == "depthwise":

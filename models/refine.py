@@ -12,7 +12,7 @@ only if they tell that photo from those strangers better than the generated ones
 Only the last layers are trained: what the others make of the faces is computed once, which is why it takes seconds.
 Everything is seeded, and counted in steps: the same photos and bank give the same weights.
 
-Letters: K photos, N faces, D template dimensions, P parameters of f.
+Letters: K photos, N faces, V maps of a face (spec.maps), D template dimensions, P parameters of f.
 """
 
 from __future__ import annotations
@@ -217,7 +217,7 @@ def train(
     spec = h.info.spec
     first = first_trained(spec, c.layers)
     started = time.monotonic()
-    x = _through_frozen(spec, theta, faces.pixels, first)  # [N, C, H', W']
+    x = _through_frozen(spec, theta, faces.pixels, first)  # [V, N, C, H', W']
     parts, optimiser = _optimiser(spec, theta, first, c)
     rates = [group["lr"] for group in optimiser.param_groups]
     told = h.info.training  # what became of scores since its training
@@ -232,7 +232,7 @@ def train(
         for group, rate in zip(optimiser.param_groups, rates, strict=True):
             group["lr"] = rate * (1 + math.cos(math.pi * progress)) / 2
         rows = torch.from_numpy(np.concatenate([rng.choice(group, c.group) for group in faces.groups]))
-        scores = verify_users(spec, torch.cat(parts)[None], x[rows][None], first)[0]  # [n]
+        scores = verify_users(spec, torch.cat(parts)[None], x[:, rows].flatten(0, 1)[None], first)[0]  # [n]
         distillation = F.mse_loss((scores - shift) / factor, cosine_to_score(faces.cosines[rows]))
         logits = (scores - boundary) / factor * LOGIT_GAIN
         loss = c.distillation * distillation + F.binary_cross_entropy_with_logits(logits, faces.genuine[rows])
@@ -245,9 +245,11 @@ def train(
 def first_trained(spec: VerifierSpec, count: int) -> int:
     """Number of the layer from which on `count` layers with weights are trained, or a few more: never inside a residual
     block, whose `add` would reach back behind it."""
-    weighted = [i for i, layer in enumerate(spec.layers) if layer.kind != "add"]
+    weighted = [i for i, layer in enumerate(spec.layers) if layer.weighted]
     numbers = {layer.name: i for i, layer in enumerate(spec.layers)}
     first = weighted[-min(count, len(weighted))]
+    if first == weighted[0]:
+        return 0
     while any(numbers[layer.skip] < first - 1 for layer in spec.layers[first:] if layer.kind == "add"):
         first -= 1
     return first
@@ -255,12 +257,13 @@ def first_trained(spec: VerifierSpec, count: int) -> int:
 
 @torch.no_grad()
 def _through_frozen(spec: VerifierSpec, theta: np.ndarray, pixels: np.ndarray, first: int) -> Tensor:
-    """What the layers before `first` make of faces [N, H, W, 3]: [N, C, H', W']."""
+    """What the layers before `first` make of faces [N, H, W, 3], [V, N, C, H', W']."""
     weights, blocks = torch.from_numpy(theta)[None], []
     for start in range(0, len(pixels), BLOCK):
         x = to_input(torch.from_numpy(pixels[start : start + BLOCK]).permute(0, 3, 1, 2))
-        blocks.append(run_layers(spec, weights, x.contiguous(memory_format=torch.channels_last), 0, first))
-    return torch.cat(blocks)
+        x = run_layers(spec, weights, x.contiguous(memory_format=torch.channels_last), 0, first)
+        blocks.append(x.unflatten(0, (-1, len(pixels[start : start + BLOCK]))))
+    return torch.cat(blocks, 1)
 
 
 def _optimiser(

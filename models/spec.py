@@ -15,13 +15,14 @@ import json
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from math import prod
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from toolkit.errors import ArtifactError
 
-Kind = Literal["conv", "depthwise", "add", "dense"]
+Kind = Literal["halves", "conv", "depthwise", "add", "mean", "dense"]
 Activation = Literal["linear", "leaky"]
-KINDS: tuple[Kind, ...] = ("conv", "depthwise", "add", "dense")
+KINDS: tuple[Kind, ...] = get_args(Kind)
+WEIGHTED: tuple[Kind, ...] = ("conv", "depthwise", "dense")  # those that hold a part of θ
 
 LEAKY_SLOPE = 0.25  # PReLU's usual start value; fixed, because int8 runtimes have a fast fixed-slope kernel
 MAX_PARAMS = 23_000  # the paper's parameter count
@@ -35,7 +36,10 @@ MAX_FLOPS = 5_000_000  # the paper's FLOPs, counted here as two per multiply-acc
 class Layer:
     """One step of the graph. Its input is the layer before it; `add` also takes the output of `skip`.
 
-    `dense` takes the whole map before it: its kernel is that map's side, and its output is not clipped.
+    `dense` takes the whole map before it: its kernel is that map's height, and its output is not clipped.
+    `halves` comes first, if at all. It makes two pictures of one: the left `kernel` columns, and the left `kernel`
+    columns of the mirror image. All layers treat both alike, and `mean` makes one map of two before the last one: one
+    side of a face is seen as the other is, and a face and its mirror image have the same score.
     """
 
     name: str
@@ -47,20 +51,36 @@ class Layer:
     padding: int = 0  # pixels on each side, symmetric
     activation: Activation = "linear"
     skip: str = ""
+    width: int = 0  # of the map that a dense layer takes, where it is not as wide as high
 
     @property
     def sound(self) -> bool:
         """Numbers that a layer can have at all; a manifest may hold any."""
-        sizes = (self.in_channels, self.out_channels, self.kernel, self.stride, self.padding + 1)
+        sizes = (
+            self.in_channels, self.out_channels, self.kernel, self.stride, self.padding + 1, self.kernel_size[1],
+        )  # fmt: skip
         return all(type(size) is int and 0 < size <= MAX_SIZE for size in sizes) and type(self.name) is str
 
     @property
+    def weighted(self) -> bool:
+        return self.kind in WEIGHTED
+
+    @property
+    def kernel_size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.kernel, self.width or self.kernel
+
+    @property
     def weight_shape(self) -> tuple[int, ...]:
-        """[out, in, kernel, kernel], [channels, 1, kernel, kernel] for depthwise; a dense layer's kernel is its map."""
-        if self.kind == "add":
+        """[out, in, height, width], [channels, 1, height, width] for depthwise; a dense layer's kernel is its map."""
+        if not self.weighted:
             return ()
         inputs = 1 if self.kind == "depthwise" else self.in_channels
-        return (self.out_channels, inputs, self.kernel, self.kernel)
+        return (self.out_channels, inputs, *self.kernel_size)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields; what only newer layers have is left out of others, so that older specs keep their hash."""
+        return {name: value for name, value in asdict(self).items() if name != "width" or value}
 
 
 @dataclass(frozen=True)
@@ -114,7 +134,7 @@ class VerifierSpec:
     def __post_init__(self) -> None:
         """Refuse a graph that does not hang together. Raises ArtifactError."""
         seen: dict[str, Layer] = {}
-        channels, side = 3, self.input_px
+        channels, size, maps = 3, (self.input_px, self.input_px), 1
         if not 0 < self.input_px <= MAX_SIZE:
             raise ArtifactError("the verifier spec's input size is out of range", got=self.input_px)
         if not _fits(self.region):
@@ -122,16 +142,24 @@ class VerifierSpec:
             raise ArtifactError("the verifier spec's region does not fit", got=self.region, expected=wanted)
         for layer in self.layers:
             ok = layer.kind in KINDS and layer.in_channels == channels and layer.name not in seen and layer.sound
-            if layer.kind in ("depthwise", "add"):
+            if layer.kind in ("depthwise", "add", "halves", "mean"):
                 ok = ok and layer.in_channels == layer.out_channels
+            if layer.kind == "halves":
+                ok = ok and not seen and layer.kernel < self.input_px <= 2 * layer.kernel
+                maps = 2
+            if layer.kind == "mean":
+                ok = ok and maps == 2 and layer is self.layers[-2]
+                maps = 1
             if layer.kind == "add":
                 ok = ok and layer.skip in seen and seen[layer.skip].out_channels == channels
             if layer.kind == "dense":
-                ok = ok and layer.kernel == side and not layer.padding
-            if not ok or _side_after(layer, side) < 1:
+                ok = ok and maps == 1 and layer.kernel_size == size and not layer.padding
+            else:
+                ok = ok and not layer.width
+            if not ok or min(_size_after(layer, size)) < 1:
                 raise ArtifactError(f"the verifier spec's layer {layer.name} ({layer.kind}) does not fit")
             seen[layer.name] = layer
-            channels, side = layer.out_channels, _side_after(layer, side)
+            channels, size = layer.out_channels, _size_after(layer, size)
         if not self.layers or self.layers[-1].kind != "dense" or self.layers[-1].out_channels != 1:
             raise ArtifactError("the verifier spec must end in a dense layer with one output")
 
@@ -140,12 +168,25 @@ class VerifierSpec:
         return Framing(self.input_px, *self.region)
 
     @cached_property
-    def sides(self) -> dict[str, int]:
+    def sizes(self) -> dict[str, tuple[int, int]]:
         """Output height and width in pixels of each layer."""
-        side, sides = self.input_px, {}
+        size, sizes = (self.input_px, self.input_px), {}
         for layer in self.layers:
-            side = sides[layer.name] = _side_after(layer, side)
-        return sides
+            size = sizes[layer.name] = _size_after(layer, size)
+        return sizes
+
+    @cached_property
+    def maps(self) -> dict[str, int]:
+        """How many maps each layer makes of one face: two from `halves` to `mean`, one otherwise."""
+        maps, found = 1, {}
+        for layer in self.layers:
+            maps = {"halves": 2, "mean": 1}.get(layer.kind, maps)
+            found[layer.name] = maps
+        return found
+
+    def shape(self, layer: Layer) -> tuple[int, int, int, int]:
+        """Of what a layer makes of one face: maps, height, width, channels."""
+        return (self.maps[layer.name], *self.sizes[layer.name], layer.out_channels)
 
     @cached_property
     def slots(self) -> dict[str, Slot]:
@@ -153,7 +194,7 @@ class VerifierSpec:
         slots: dict[str, Slot] = {}
         offset = 0
         for layer in self.layers:
-            if layer.kind == "add":
+            if not layer.weighted:
                 continue
             for name, shape in (("weight", layer.weight_shape), ("bias", (layer.out_channels,))):
                 slot = Slot(f"{layer.name}.{name}", shape, offset)
@@ -168,7 +209,8 @@ class VerifierSpec:
 
     def layer_macs(self, layer: Layer) -> int:
         """Multiply-accumulates of one layer for one face."""
-        return prod(layer.weight_shape) * self.sides[layer.name] ** 2 if layer.kind != "add" else 0
+        positions = self.maps[layer.name] * prod(self.sizes[layer.name])
+        return prod(layer.weight_shape) * positions if layer.weighted else 0
 
     @property
     def macs(self) -> int:
@@ -176,7 +218,7 @@ class VerifierSpec:
 
     @property
     def flops(self) -> int:
-        """Two per multiply-accumulate. Activations, clips and residual additions are not counted."""
+        """Two per multiply-accumulate. Activations, clips, additions and means are not counted."""
         return 2 * self.macs
 
     @property
@@ -185,7 +227,7 @@ class VerifierSpec:
         return self.layers[-1]
 
     def to_dict(self) -> dict[str, Any]:
-        described: dict[str, Any] = {"input_px": self.input_px, "layers": [asdict(layer) for layer in self.layers]}
+        described: dict[str, Any] = {"input_px": self.input_px, "layers": [layer.to_dict() for layer in self.layers]}
         # Left out where it is the whole face, so that specs from before there were regions keep their hash.
         return described if self.region == WHOLE.region else described | {"region": list(self.region)}
 
@@ -213,9 +255,17 @@ def _fits(region: tuple[int, int, int]) -> bool:
     return across and 0 <= top <= FEATURES[1] and FEATURES[3] <= top + size <= CROP_PX
 
 
-def _side_after(layer: Layer, side: int) -> int:
+def _size_after(layer: Layer, size: tuple[int, int]) -> tuple[int, int]:
     """Height and width in pixels of the layer's output, from those of its input."""
-    return side if layer.kind == "add" else (side + 2 * layer.padding - layer.kernel) // layer.stride + 1
+    if layer.kind in ("add", "mean"):
+        return size
+    if layer.kind == "halves":
+        return size[0], layer.kernel
+    height, width = (
+        (side + 2 * layer.padding - kernel) // layer.stride + 1
+        for side, kernel in zip(size, layer.kernel_size, strict=True)
+    )
+    return height, width
 
 
 def mobile_spec(
@@ -227,6 +277,7 @@ def mobile_spec(
     pooled: bool = False,
     kernel: int = 3,
     region: tuple[int, int, int] = WHOLE.region,
+    half: int = 0,
 ) -> VerifierSpec:
     """Stem, inverted residuals given as (channels, stride), 1×1 features, and a dense score over their whole map.
 
@@ -235,9 +286,11 @@ def mobile_spec(
     `kernel`, an odd number, is that of the blocks' depthwise layers.
     `pooled` puts MobileFaceNet's global depthwise layer, shared by all people, before the score.
     `region` is the square of the aligned face that f sees: left, top and size in pixels of its 112.
+    `half` above 0 shows f both halves of the face, that many columns of the input each and the right one mirrored.
     """
     left, top, size = region
-    layers = [Layer("stem", "conv", 3, stem, 3, 2, 1, "leaky")]
+    layers = [Layer("halves", "halves", 3, 3, half)] if half else []
+    layers.append(Layer("stem", "conv", 3, stem, 3, 2, 1, "leaky"))
     channels = stem
     for i, (width, stride) in enumerate(blocks, 1):
         hidden, before = channels * expansion, layers[-1].name
@@ -248,13 +301,18 @@ def mobile_spec(
             layers.append(Layer(f"block{i}.add", "add", width, width, skip=before))
         channels = width
     layers.append(Layer("features", "conv", channels, features, activation="leaky"))
-    side = input_px
+    height, width = input_px, input_px
     for layer in layers:
-        side = _side_after(layer, side)
+        height, width = _size_after(layer, (height, width))
     if pooled:
-        layers.append(Layer("pool", "depthwise", features, features, side))
-        side = 1
-    return VerifierSpec(input_px, (*layers, Layer("score", "dense", features, 1, side)), (left, top, size))
+        if half:
+            raise ValueError("pooled: only a square map can be, not that of a half")
+        layers.append(Layer("pool", "depthwise", features, features, height))
+        height = width = 1
+    if half:
+        layers.append(Layer("mean", "mean", features, features))
+    score = Layer("score", "dense", features, 1, height, width=width if width != height else 0)
+    return VerifierSpec(input_px, (*layers, score), (left, top, size))
 
 
 DEFAULT_SPEC = mobile_spec()

@@ -4,12 +4,13 @@
     Trunk.fold       the same function without normalisation, as a flat vector
     verify_users     f(θ_u) for U people at once, each with their own faces, as one grouped network
 
-Letters: U users, Q faces per user, N faces, C channels, H = W side in pixels, P parameters, F values of the last map.
+Letters: U users, Q faces per user, N faces, V maps of a face (spec.maps), C channels, H and W height and width in
+pixels, P parameters, F values of the last map.
 """
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -23,8 +24,18 @@ INITIAL_DEVIATION = 0.25
 
 def activate(x: Tensor, layer: Layer) -> Tensor:
     """Clip to the spec's range, then the layer's activation. Any shape."""
-    x = x.clamp(-1.0, 1.0)
-    return F.leaky_relu(x, LEAKY_SLOPE) if layer.activation == "leaky" else x
+    x = F.hardtanh(x)  # clips to [-1, 1] as clamp does, whose gradient is five passes over the map instead of one
+    return F.leaky_relu_(x, LEAKY_SLOPE) if layer.activation == "leaky" else x
+
+
+def halves(x: Tensor, width: int) -> Tensor:
+    """Faces [N, C, H, W] to both halves of each, [2N, C, H, width]: all the left ones, then the right ones mirrored."""
+    return torch.cat([x[..., :width], x.flip(-1)[..., :width]])
+
+
+def mean_of_halves(x: Tensor) -> Tensor:
+    """The maps of both halves, [2N, C, H, W] as `halves` orders them, to one for each face, [N, C, H, W]."""
+    return x.unflatten(0, (2, -1)).mean(0)
 
 
 def to_input(pixels: Tensor) -> Tensor:
@@ -40,7 +51,7 @@ class Trunk(nn.Module):
         self.spec = spec
         self.convs, self.norms = nn.ModuleDict(), nn.ModuleDict()
         for layer in spec.layers[:-1]:
-            if layer.kind == "add":
+            if not layer.weighted:
                 continue
             groups = layer.in_channels if layer.kind == "depthwise" else 1
             conv = nn.Conv2d(
@@ -53,14 +64,26 @@ class Trunk(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [N, 3, H, W] in the spec's value range to the map [N, C, H', W'] that the last layer reads, in [-1, 1]."""
+        first = self.spec.layers[0]
+        if first.kind != "halves":
+            return self.maps(x)
+        x = halves(x, first.kernel).contiguous(memory_format=torch.channels_last)  # [2N, 3, H, W']
+        return mean_of_halves(self.maps(x))
+
+    def maps(self, x: Tensor) -> Tensor:
+        """All layers for pictures x [V*N, 3, H, W], whole faces or halves: [V*N, C, H', W']."""
         outputs: dict[str, Tensor] = {}
         for layer in self.spec.layers[:-1]:
             if layer.kind == "add":
                 x = activate(x + outputs[layer.skip], layer)
-            else:
-                x = activate(self.norm(layer)(self.conv(layer)(x)), layer)  # [N, C, H', W']
+            elif layer.weighted:
+                x = activate(self.norm(layer)(self.conv(layer)(x)), layer)  # [V*N, C, H', W']
             outputs[layer.name] = x
-        return x  # [N, C, H, W]
+        return x
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """The layers alone: with halves among them, torch's compiler would leave channels_last."""
+        self.maps = torch.compile(self.maps, *args, **kwargs)  # type: ignore[method-assign]
 
     def conv(self, layer: Layer) -> nn.Conv2d:
         return cast(nn.Conv2d, self.convs[_key(layer)])
@@ -72,7 +95,7 @@ class Trunk(nn.Module):
         """The trunk's part of θ, [P - head], with normalisation (running statistics) folded. Differentiable."""
         parts = []
         for layer in self.spec.layers[:-1]:
-            if layer.kind == "add":
+            if not layer.weighted:
                 continue
             conv, norm = self.conv(layer), self.norm(layer)
             assert norm.running_var is not None
@@ -90,24 +113,28 @@ def _key(layer: Layer) -> str:
 def verify_users(spec: VerifierSpec, theta: Tensor, x: Tensor, first: int = 0) -> Tensor:
     """Scores [U, Q] of faces x [U, Q, 3, H, W], each row under its own θ [U, P].
 
-    With `first`, x [U, Q, C, H, W] is what the layers before spec.layers[first] made of the faces.
+    With `first`, x [U, V*Q, C, H, W] is what the layers before spec.layers[first] made of the faces: V maps of each.
     All users run as one network: users sit side by side in the channel axis and every convolution is grouped.
     """
-    users, faces = x.shape[:2]
-    x = run_layers(spec, theta, x.transpose(0, 1).flatten(1, 2), first, len(spec.layers) - 1)
-    features = x.reshape(faces, users, -1)  # [Q, U, F]
+    users = len(x)
+    x = run_layers(spec, theta, x.transpose(0, 1).flatten(1, 2), first, len(spec.layers) - 1)  # [Q, U*C, H, W]
+    features = x.unflatten(1, (users, -1)).flatten(2)  # [Q, U, F]
     weight, bias = _parameters(spec, theta, spec.head)
     return torch.einsum("quf,uf->uq", features, weight.flatten(1)) + bias  # [U, Q]
 
 
 def run_layers(spec: VerifierSpec, theta: Tensor, x: Tensor, first: int, end: int) -> Tensor:
-    """Output of spec.layers[end - 1] [Q, U*C, H, W] for x, that of spec.layers[first - 1] or, for 0, the faces.
+    """Output of spec.layers[end - 1] [V*Q, U*C, H, W] for x, that of spec.layers[first - 1] or, for 0, the faces.
 
     No `add` from `first` on may reach back further than x.
     """
     outputs = {spec.layers[first - 1].name: x} if first else {}
     for layer in spec.layers[first:end]:
-        if layer.kind == "add":
+        if layer.kind == "halves":
+            x = halves(x, layer.kernel)
+        elif layer.kind == "mean":
+            x = mean_of_halves(x)
+        elif layer.kind == "add":
             x = activate(x + outputs[layer.skip], layer)
         else:
             weight, bias = _parameters(spec, theta, layer)

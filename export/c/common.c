@@ -5,8 +5,8 @@ static HV_INLINE void hv_taps(const hv_layer *l, const hv_value *in, const hv_va
     for (i = 0; i < l->kernel; i++)
         for (j = 0; j < l->kernel; j++) {
             const int row = y * l->stride + i - l->padding, column = x * l->stride + j - l->padding;
-            const int inside = row >= 0 && row < l->side_in && column >= 0 && column < l->side_in;
-            *taps++ = inside ? in + (row * l->side_in + column) * l->channels_in : outside;
+            const int inside = row >= 0 && row < l->height_in && column >= 0 && column < l->width_in;
+            *taps++ = inside ? in + (row * l->width_in + column) * l->channels_in : outside;
         }
 }
 

@@ -11,7 +11,7 @@ typedef float hv_weight;
 typedef float hv_row;
 
 typedef struct {
-    int side_in, channels_in, side_out, channels_out, kernel, stride, padding;
+    int height_in, width_in, channels_in, height_out, width_out, channels_out, kernel, stride, padding;
     int leaky, clipped;
     const float *weight, *bias;
 } hv_layer;
@@ -44,7 +44,8 @@ static HV_INLINE void hv_finish(const hv_layer *l, const float *restrict sums, i
 
 @portable@
 
-static HV_INLINE void hv_image(const uint8_t *rgb, float *out, int count) {
-    int i;
-    for (i = 0; i < count; i++) out[i] = ((float)rgb[i] - 128.0f) / 128.0f;
+static HV_INLINE float hv_pixel(uint8_t value) {
+    return ((float)value - 128.0f) / 128.0f;
 }
+
+#define HV_HALF(sum) ((sum) / 2.0f)

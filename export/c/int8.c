@@ -15,7 +15,7 @@ typedef int32_t hv_sum;
 typedef int8_t hv_weight;
 
 typedef struct {
-    int side_in, channels_in, side_out, channels_out, kernel, stride, padding;
+    int height_in, width_in, channels_in, height_out, width_out, channels_out, kernel, stride, padding;
     int32_t zero;  /* the input's zero point, which padding has too */
     int leaky;
     const int8_t *weight;
@@ -83,7 +83,8 @@ static HV_APART void hv_finish(const hv_layer *l, int32_t *restrict sums, int pi
 #endif
 #endif
 
-static HV_INLINE void hv_image(const uint8_t *rgb, int8_t *out, int count) {
-    int i;
-    for (i = 0; i < count; i++) out[i] = (int8_t)(rgb[i] - 128);
+static HV_INLINE int8_t hv_pixel(uint8_t value) {
+    return (int8_t)(value - 128);
 }
+
+#define HV_HALF(sum) (((sum) + 1) >> 1)

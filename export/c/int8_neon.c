@@ -134,7 +134,7 @@ static HV_INLINE void hv_rows(const hv_layer *l, const hv_packed *packed, const 
 }
 
 static HV_INLINE void hv_conv(const hv_layer *l, const int8_t *in, int8_t *out) {
-    const int inputs = l->kernel * l->kernel * l->channels_in, pixels = l->side_out * l->side_out;
+    const int inputs = l->kernel * l->kernel * l->channels_in, pixels = l->height_out * l->width_out;
     const int step = pixels % HV_PIXELS ? 1 : HV_PIXELS;
     hv_packed packed;
     int8_t outside[HV_MAX_CHANNELS];
@@ -148,7 +148,7 @@ static HV_INLINE void hv_conv(const hv_layer *l, const int8_t *in, int8_t *out) 
         for (p = 0; p < step; p++) {
             hv_row *row = patches[p];
             rows[p] = row;
-            hv_taps(l, in, outside, (pixel + p) / l->side_out, (pixel + p) % l->side_out, taps);
+            hv_taps(l, in, outside, (pixel + p) / l->width_out, (pixel + p) % l->width_out, taps);
             for (t = 0; t < l->kernel * l->kernel; t++)
                 for (c = 0; c < l->channels_in; c++) *row++ = (hv_row)(taps[t][c] - HV_ROW_ZERO(l));
             for (c = inputs; c % 4; c++) *row++ = 0;
@@ -166,8 +166,8 @@ static HV_INLINE void hv_depthwise(const hv_layer *l, const int8_t *in, int8_t *
     int y, x, t, c;
     hv_pack_scales(l, &packed);
     for (c = 0; c < l->channels_in; c++) outside[c] = hv_outside(l);
-    for (y = 0; y < l->side_out; y++)
-        for (x = 0; x < l->side_out; x++, out += l->channels_out) {
+    for (y = 0; y < l->height_out; y++)
+        for (x = 0; x < l->width_out; x++, out += l->channels_out) {
             hv_taps(l, in, outside, y, x, taps);
             for (c = 0; c < whole; c += 8) {
                 int32x4_t low = vld1q_s32(packed.bias + c), high = vld1q_s32(packed.bias + c + 4);
@@ -191,7 +191,7 @@ static HV_INLINE void hv_depthwise(const hv_layer *l, const int8_t *in, int8_t *
 
 /* One output of the whole map, whose values and weights lie in the same order. */
 static HV_INLINE void hv_dense(const hv_layer *l, const int8_t *in, int8_t *out) {
-    const int count = l->side_in * l->side_in * l->channels_in, whole = count / 8 * 8;
+    const int count = l->height_in * l->width_in * l->channels_in, whole = count / 8 * 8;
     const int16x8_t zero = vdupq_n_s16((int16_t)l->zero);
     int32x4_t low = vdupq_n_s32(0), high = vdupq_n_s32(0);
     int32_t sum;

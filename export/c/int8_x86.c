@@ -126,10 +126,10 @@ static HV_INLINE void hv_tile(const hv_layer *l, const hv_row *const *corners, i
 
 /* The input with its border, as rows of hv_row. */
 static HV_INLINE void hv_read_map(const hv_layer *l, const int8_t *in, hv_row *map) {
-    const int edge = l->padding * l->channels_in, width = l->side_in * l->channels_in, row = width + 2 * edge;
+    const int edge = l->padding * l->channels_in, width = l->width_in * l->channels_in, row = width + 2 * edge;
     int y;
-    for (y = -l->padding; y < l->side_in + l->padding; y++, map += row) {
-        const int inside = y >= 0 && y < l->side_in;
+    for (y = -l->padding; y < l->height_in + l->padding; y++, map += row) {
+        const int inside = y >= 0 && y < l->height_in;
         hv_border(l, map, inside ? edge : row);
         if (inside) hv_move(in + y * width, map + edge, width);
         if (inside) hv_border(l, map + edge + width, edge);
@@ -157,7 +157,7 @@ static HV_INLINE void hv_read_weights(const hv_layer *l, hv_vector *weights, hv_
 }
 
 static HV_INLINE void hv_conv(const hv_layer *l, const int8_t *in, int8_t *out) {
-    const int row = (l->side_in + 2 * l->padding) * l->channels_in, pixels = l->side_out * l->side_out;
+    const int row = (l->width_in + 2 * l->padding) * l->channels_in, pixels = l->height_out * l->width_out;
     const int all = HV_VECTORS(l->channels_out), rest = all % HV_TILE;
     HV_ALIGNED hv_row map[HV_MAX_MAP + HV_GROUP];
     hv_vector weights[HV_MAX_KERNEL * HV_GROUPS(HV_MAX_RUN) * HV_VECTORS(HV_MAX_CHANNELS)];
@@ -170,7 +170,7 @@ static HV_INLINE void hv_conv(const hv_layer *l, const int8_t *in, int8_t *out) 
         int8_t *to[4];
         for (p = 0; p < 4; p++) {
             const int at = pixel + p < pixels ? pixel + p : pixels - 1; /* the last one may be made several times */
-            corners[p] = map + at / l->side_out * l->stride * row + at % l->side_out * l->stride * l->channels_in;
+            corners[p] = map + at / l->width_out * l->stride * row + at % l->width_out * l->stride * l->channels_in;
             to[p] = out + at * l->channels_out;
         }
         for (b = 0; b + HV_TILE <= all; b += HV_TILE) hv_tile(l, corners, row, weights, &channels, b, HV_TILE, to);
@@ -184,20 +184,20 @@ static HV_INLINE void hv_conv(const hv_layer *l, const int8_t *in, int8_t *out) 
 typedef hv_vector hv_columns[HV_COLUMNS][HV_MAX_OUT_ROW / HV_LANES + 4];
 
 static HV_INLINE void hv_read_row(const hv_layer *l, const int8_t *in, int y, hv_columns columns) {
-    const int channels = l->channels_in, wide = (l->side_in + 2 * l->padding + l->stride - 1) / l->stride;
+    const int channels = l->channels_in, wide = (l->width_in + 2 * l->padding + l->stride - 1) / l->stride;
     HV_ALIGNED hv_row row[HV_MAX_PADDED_ROW + 2 * HV_RUN]; /* columns that outputs side by side meet lie side by side */
     const hv_row *runs[HV_GROUP];
     int x, j, t, g;
     for (x = 0; x < wide * l->stride; x++) {
         const int from = x - l->padding;
         hv_row *to = row + (x % l->stride * wide + x / l->stride) * channels;
-        if (y < 0 || y >= l->side_in || from < 0 || from >= l->side_in)
+        if (y < 0 || y >= l->height_in || from < 0 || from >= l->width_in)
             hv_border(l, to, channels);
         else
-            hv_move(in + (y * l->side_in + from) * channels, to, channels);
+            hv_move(in + (y * l->width_in + from) * channels, to, channels);
     }
     hv_border(l, row + wide * l->stride * channels, 2 * HV_RUN);
-    for (j = 0; j < l->side_out * channels; j += HV_RUN)
+    for (j = 0; j < l->width_out * channels; j += HV_RUN)
         for (g = 0; g < HV_GROUPS(l->kernel); g++) {
             for (t = 0; t < HV_GROUP; t++) {
                 const int column = g * HV_GROUP + t < l->kernel ? g * HV_GROUP + t : 0; /* beyond, it weighs nothing */
@@ -253,13 +253,13 @@ static HV_INLINE hv_vector hv_column_sums(const hv_layer *l, hv_columns *rows, i
 }
 
 static HV_INLINE void hv_depthwise(const hv_layer *l, const int8_t *in, int8_t *out) {
-    const int width = l->side_out * l->channels_out;
+    const int width = l->width_out * l->channels_out;
     hv_columns rows[HV_MAX_KERNEL]; /* the last rows read, each at its number modulo the kernel's height */
     HV_ALIGNED hv_repeated weights[HV_MAX_KERNEL];
     hv_channels channels;
     int y, j, read = 0;
     hv_read_columns(l, weights, &channels);
-    for (y = 0; y < l->side_out; y++, out += width) {
+    for (y = 0; y < l->height_out; y++, out += width) {
         for (; read < y * l->stride + l->kernel; read++) hv_read_row(l, in, read - l->padding, rows[read % l->kernel]);
         for (j = 0; j < width; j += HV_RUN) {
             const hv_vector bytes = hv_column_sums(l, rows, y * l->stride, weights, &channels, j);
@@ -273,7 +273,7 @@ static HV_INLINE void hv_depthwise(const hv_layer *l, const int8_t *in, int8_t *
 
 /* One output of the whole map, whose values and weights lie in the same order. */
 static HV_INLINE void hv_dense(const hv_layer *l, const int8_t *in, int8_t *out) {
-    const int count = l->side_in * l->side_in * l->channels_in, step = HV_LANES * HV_GROUP;
+    const int count = l->height_in * l->width_in * l->channels_in, step = HV_LANES * HV_GROUP;
     const int whole = count / step * step;
     hv_vector sums[4] = {HV_V(set1_epi32)(0)}, weights = sums[0];
     int32_t total = l->bias[0], lanes[2][HV_LANES];

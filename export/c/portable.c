@@ -10,19 +10,19 @@
 
 /* The input under the kernel for one output pixel, less its zero point. */
 static HV_INLINE void hv_patch(const hv_layer *l, const hv_value *in, int pixel, hv_row *row) {
-    const int top = pixel / l->side_out * l->stride - l->padding, left = pixel % l->side_out * l->stride - l->padding;
-    const int last = l->side_in - l->kernel, width = l->kernel * l->channels_in;
+    const int top = pixel / l->width_out * l->stride - l->padding, left = pixel % l->width_out * l->stride - l->padding;
+    const int lowest = l->height_in - l->kernel, last = l->width_in - l->kernel, width = l->kernel * l->channels_in;
     int i, j, c;
-    if (top >= 0 && top <= last && left >= 0 && left <= last) {
-        const hv_value *from = in + (top * l->side_in + left) * l->channels_in;
+    if (top >= 0 && top <= lowest && left >= 0 && left <= last) {
+        const hv_value *from = in + (top * l->width_in + left) * l->channels_in;
         for (i = 0; i < l->kernel; i++)
-            for (c = 0; c < width; c++) row[i * width + c] = hv_centred(l, from[i * l->side_in * l->channels_in + c]);
+            for (c = 0; c < width; c++) row[i * width + c] = hv_centred(l, from[i * l->width_in * l->channels_in + c]);
     } else {
         for (i = 0; i < l->kernel; i++)
             for (j = 0; j < l->kernel; j++) {
-                const int y = top + i, x = left + j, inside = y >= 0 && y < l->side_in && x >= 0 && x < l->side_in;
+                const int y = top + i, x = left + j, inside = y >= 0 && y < l->height_in && x >= 0 && x < l->width_in;
                 for (c = 0; c < l->channels_in; c++)
-                    *row++ = (hv_row)(inside ? hv_centred(l, in[(y * l->side_in + x) * l->channels_in + c]) : 0);
+                    *row++ = (hv_row)(inside ? hv_centred(l, in[(y * l->width_in + x) * l->channels_in + c]) : 0);
             }
     }
 }
@@ -43,7 +43,7 @@ static HV_INLINE void hv_tile(const hv_layer *l, hv_row (*rows)[HV_MAX_ROW], int
 }
 
 static HV_INLINE void hv_conv(const hv_layer *l, const hv_value *in, hv_value *out) {
-    const int inputs = l->kernel * l->kernel * l->channels_in, pixels = l->side_out * l->side_out;
+    const int inputs = l->kernel * l->kernel * l->channels_in, pixels = l->height_out * l->width_out;
     hv_row rows[HV_PIXELS][HV_MAX_ROW];
     hv_sum sums[HV_PIXELS * HV_MAX_CHANNELS];
     int pixel, p, o;
@@ -58,7 +58,7 @@ static HV_INLINE void hv_conv(const hv_layer *l, const hv_value *in, hv_value *o
 }
 
 static HV_INLINE void hv_depthwise(const hv_layer *l, const hv_value *in, hv_value *out) {
-    const int pixels = l->side_out * l->side_out, channels = l->channels_out;
+    const int pixels = l->height_out * l->width_out, channels = l->channels_out;
     hv_value outside[HV_MAX_CHANNELS];
     const hv_value *taps[HV_MAX_TAPS];
     hv_sum sums[HV_PIXELS * HV_MAX_CHANNELS];
@@ -67,7 +67,7 @@ static HV_INLINE void hv_depthwise(const hv_layer *l, const hv_value *in, hv_val
     for (pixel = 0; pixel < pixels; pixel += HV_PIXELS) {
         const int count = pixels - pixel < HV_PIXELS ? pixels - pixel : HV_PIXELS;
         for (p = 0; p < count; p++) {
-            hv_taps(l, in, outside, (pixel + p) / l->side_out, (pixel + p) % l->side_out, taps);
+            hv_taps(l, in, outside, (pixel + p) / l->width_out, (pixel + p) % l->width_out, taps);
             for (c = 0; c < channels; c++) {
                 hv_sum sum = l->bias[c];
                 for (t = 0; t < l->kernel * l->kernel; t++)
@@ -81,7 +81,7 @@ static HV_INLINE void hv_depthwise(const hv_layer *l, const hv_value *in, hv_val
 
 /* One output of the whole map, whose values and weights lie in the same order. */
 static HV_INLINE void hv_dense(const hv_layer *l, const hv_value *in, hv_value *out) {
-    const int count = l->side_in * l->side_in * l->channels_in;
+    const int count = l->height_in * l->width_in * l->channels_in;
     hv_sum sum = l->bias[0];
     int i;
     for (i = 0; i < count; i++) sum += hv_centred(l, in[i]) * l->weight[i];

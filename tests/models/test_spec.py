@@ -12,6 +12,8 @@ from export.tflite_writer import _Writer as TfliteWriter
 from models.spec import DEFAULT_SPEC, KINDS, MAX_FLOPS, MAX_PARAMS, Framing, Layer, VerifierSpec, mobile_spec
 from toolkit.errors import ArtifactError
 
+HALVES = mobile_spec(half=36)
+
 
 def test_default_keeps_the_papers_budget() -> None:
     assert DEFAULT_SPEC.params <= MAX_PARAMS
@@ -31,7 +33,7 @@ def test_counts_of_a_spec_done_by_hand() -> None:
     spec = VerifierSpec(
         8, (Layer("a", "conv", 3, 4, 3, 2, 1), Layer("p", "depthwise", 4, 4, 4), Layer("s", "dense", 4, 1))
     )
-    assert spec.sides == {"a": 4, "p": 1, "s": 1}
+    assert spec.sizes == {"a": (4, 4), "p": (1, 1), "s": (1, 1)}
     assert spec.params == (4 * 3 * 9 + 4) + (4 * 16 + 4) + (4 + 1)
     assert spec.macs == 4 * 3 * 9 * 16 + 4 * 16 + 4
 
@@ -42,8 +44,36 @@ def test_every_writer_knows_every_kind(kind: str, writer: type) -> None:
     assert hasattr(writer, f"write_{kind}")
 
 
-def test_default_spec_uses_every_kind_so_that_parity_covers_them() -> None:
-    assert {layer.kind for layer in DEFAULT_SPEC.layers} == set(KINDS)
+def test_halves_and_whole_faces_use_every_kind() -> None:
+    assert {layer.kind for layer in HALVES.layers} == set(KINDS)
+    assert {layer.kind for layer in DEFAULT_SPEC.layers} == set(KINDS) - {"halves", "mean"}
+
+
+def test_a_spec_of_halves_counts_both_of_them() -> None:
+    spec = mobile_spec(stem=4, blocks=(), features=5, half=34)
+    assert spec.params == (4 * 3 * 9 + 4) + (4 * 5 + 5) + (5 * 32 * 17 + 1)
+    assert spec.macs == 2 * (4 * 3 * 9 + 4 * 5) * 32 * 17 + 5 * 32 * 17
+    assert [spec.shape(layer) for layer in spec.layers] == [
+        (2, 64, 34, 3), (2, 32, 17, 4), (2, 32, 17, 5), (1, 32, 17, 5), (1, 1, 1, 1),
+    ]  # fmt: skip
+    assert VerifierSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+
+
+@pytest.mark.parametrize("half", [31, 64, -1, 2.0])
+def test_halves_that_do_not_make_a_face_are_refused(half: object) -> None:
+    with pytest.raises((ArtifactError, TypeError)):
+        mobile_spec(half=half)  # type: ignore[arg-type]
+
+
+def test_halves_end_in_their_mean_right_before_the_score() -> None:
+    *layers, mean, score = HALVES.layers
+    late = Layer("late", "conv", mean.in_channels, mean.in_channels)
+    with pytest.raises(ArtifactError, match="mean"):
+        dataclasses.replace(HALVES, layers=(*layers, mean, late, score))
+    with pytest.raises(ArtifactError, match="mean"):
+        dataclasses.replace(HALVES, layers=(*layers[1:], mean, score))
+    with pytest.raises(ArtifactError, match="score"):
+        dataclasses.replace(HALVES, layers=(*layers, score))
 
 
 def test_round_trip_keeps_the_hash() -> None:
