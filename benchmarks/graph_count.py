@@ -29,7 +29,10 @@ def count_onnx(data: bytes, sizes: dict[str, int] | None = None) -> Count:
             dim.dim_value = (sizes or {})[dim.dim_param]
     graph = shape_inference.infer_shapes(model, strict_mode=True).graph
     weights = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
-    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in (*graph.input, *graph.value_info, *graph.output)}
+    shapes = {
+        v.name: [d.dim_value for d in v.type.tensor_type.shape.dim]
+        for v in (*graph.input, *graph.value_info, *graph.output)
+    }
     faces = shapes[graph.input[0].name][0] or 1
     params = macs = 0
     for node in graph.node:

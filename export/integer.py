@@ -69,7 +69,7 @@ class IntegerVerifier:
     def scores(self, pixels: np.ndarray, trace: dict[str, np.ndarray] | None = None) -> np.ndarray:
         """uint8 RGB [N, H, W, 3] to int8 scores [N] in steps of 1/128.
 
-        `trace` collects every layer's int8 output, [N, H, W, C]; with two maps a face [2N, H, W, C], all left halves first.
+        `trace` collects every layer's int8 output, [N, H, W, C]; with two maps a face [2N, ...], all left halves first.
         """
         x = (pixels.astype(np.int16) - 128).astype(np.int8)
         outputs: dict[str, np.ndarray] = {} if trace is None else trace

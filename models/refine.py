@@ -261,8 +261,9 @@ def _through_frozen(spec: VerifierSpec, theta: np.ndarray, pixels: np.ndarray, f
     weights, blocks = torch.from_numpy(theta)[None], []
     for start in range(0, len(pixels), BLOCK):
         x = to_input(torch.from_numpy(pixels[start : start + BLOCK]).permute(0, 3, 1, 2))
+        count = len(x)
         x = run_layers(spec, weights, x.contiguous(memory_format=torch.channels_last), 0, first)
-        blocks.append(x.unflatten(0, (-1, len(pixels[start : start + BLOCK]))))
+        blocks.append(x.reshape(-1, count, *x.shape[1:]))
     return torch.cat(blocks, 1)
 
 

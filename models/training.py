@@ -33,6 +33,7 @@ from models.hypernetwork import HyperNetwork
 from models.losses import Terms, VerificationLoss, same_person
 from models.optimiser import Optimiser
 from models.ranges import fill_ranges
+from models.recover import recovered
 from models.sampling import KcsSampler
 from models.validate import Validation, fit_score_range, validate
 from models.verifier import to_input, verify_users
@@ -118,24 +119,33 @@ class Trainer:
         return [("shared", shared, c.shared_rate), ("personal", c.personal_steps, c.personal_rate)]
 
     def start_from(self, *checkpoints: Path) -> None:
-        """Begin with the network of another run, whose generator may be simpler, or with the mean of several.
+        """Begin with the network of another run, whose generator may be simpler, or of a head generator's .onnx file,
+        or with the mean of several.
 
         Runs have a useful mean when one began where the other was. Raises UsageError.
         """
         networks = []
         for checkpoint in checkpoints:
             if not checkpoint.is_file():
-                raise UsageError(f"no such checkpoint: {checkpoint}", do="name a run's checkpoint.pt")
-            state = read_checkpoint(checkpoint)
-            networks.append(averaged_weights(state))
-            self._take(networks[-1], checkpoint)
-            self.start_steps = max(self.start_steps or 0, state["step"])
+                raise UsageError(f"no such checkpoint: {checkpoint}", do="name a run's checkpoint.pt or its h.onnx")
+            weights, steps = self._read(checkpoint)
+            networks.append(weights)
+            self._take(weights, checkpoint)
+            self.start_steps = max(self.start_steps or 0, steps)
         if len(networks) > 1:
             mean = self.build()  # every process makes the same one, with a normalisation of its own
             take(mean, mean_of(networks), checkpoints[0])
             place(mean, self.group.device)
             update_bn(self._some_faces(), mean.trunk)  # the means of the networks' statistics are not its own
             self._take(mean.state_dict(), checkpoints[0])
+
+    def _read(self, origin: Path) -> tuple[dict[str, Tensor], int]:
+        """The network in a checkpoint and its steps, or that of a generator's file, which does not tell them."""
+        if origin.suffix == ".onnx":
+            network = recovered(origin, self.config.verifier, self.config.backbone, self._some_faces())
+            return network.state_dict(), 0
+        state = read_checkpoint(origin)
+        return averaged_weights(state), state["step"]
 
     def _take(self, weights: dict[str, Tensor], origin: Path) -> None:
         for network in (self.network, self.averaged):

@@ -35,7 +35,7 @@ def halves(x: Tensor, width: int) -> Tensor:
 
 def mean_of_halves(x: Tensor) -> Tensor:
     """The maps of both halves, [2N, C, H, W] as `halves` orders them, to one for each face, [N, C, H, W]."""
-    return x.unflatten(0, (2, -1)).mean(0)
+    return x.reshape(2, -1, *x.shape[1:]).mean(0)
 
 
 def to_input(pixels: Tensor) -> Tensor:
@@ -118,7 +118,7 @@ def verify_users(spec: VerifierSpec, theta: Tensor, x: Tensor, first: int = 0) -
     """
     users = len(x)
     x = run_layers(spec, theta, x.transpose(0, 1).flatten(1, 2), first, len(spec.layers) - 1)  # [Q, U*C, H, W]
-    features = x.unflatten(1, (users, -1)).flatten(2)  # [Q, U, F]
+    features = x.reshape(len(x), users, -1)  # [Q, U, F]
     weight, bias = _parameters(spec, theta, spec.head)
     return torch.einsum("quf,uf->uq", features, weight.flatten(1)) + bias  # [U, Q]
 

@@ -84,7 +84,7 @@ def save(net: HyperNetwork, generator: str, folder: Path) -> None:
     import json
 
     (folder / "h.onnx").write_bytes(write_generator(net))
-    info = GeneratorInfo("1", generator, "sface", "0", DEFAULT_SPEC, {}, {})
+    info = GeneratorInfo("1", generator, "sface", "0", net.spec, {}, {})
     (folder / "h.json").write_text(json.dumps(info.to_dict()))
 
 

@@ -34,7 +34,10 @@ Data = Annotated[
 Out = Annotated[Path, typer.Option(help="Folder of the run: checkpoint, log, generator.")]
 Start = Annotated[
     list[Path] | None,
-    typer.Option(help="Begin with the network of another run: its checkpoint.pt. Several times: with their mean."),
+    typer.Option(
+        help="Begin with the network of another run: its checkpoint.pt, or a generator's h.onnx. Several times: with "
+        "their mean."
+    ),
 ]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Start over instead of resuming a checkpoint.")]
 Compile = Annotated[
