@@ -15,14 +15,17 @@ from models.spec import DEFAULT_SPEC, VerifierSpec
 
 STEP_PX, KILOBYTE_PX = 30, 9
 LEFT_PX, TOP_PX, BELOW_PX, RIGHT_PX = 62, 34, 126, 16
-COLOURS = {"image": "#b9c2cc", "conv": "#8fb8de", "depthwise": "#a8d5a2", "add": "#f2c48d", "dense": "#e59a9a"}
-KINDS = {"image": "picture", "conv": "convolution", "depthwise": "depthwise", "add": "addition", "dense": "score"}
+COLOURS = {"image": "#b9c2cc", "halves": "#b9c2cc", "conv": "#8fb8de", "depthwise": "#a8d5a2", "add": "#f2c48d",
+           "mean": "#d9b8e0", "dense": "#e59a9a"}  # fmt: skip
+KINDS = {"image": "picture", "halves": "halves", "conv": "convolution", "depthwise": "depthwise", "add": "addition",
+         "mean": "mean", "dense": "score"}  # fmt: skip
 
 
 def draw(spec: VerifierSpec) -> str:
     """An SVG of the int8 code's arena."""
     plan = plan_arena(spec, 1)
-    kinds = {"image": "image"} | {layer.name: layer.kind for layer in spec.layers}
+    kinds = {"image": "image"} if "image" in plan.sizes else {}
+    kinds |= {layer.name: layer.kind for layer in spec.layers}
     width = LEFT_PX + (len(spec.layers) + 2) * STEP_PX + RIGHT_PX
     bottom = TOP_PX + plan.size_bytes / 1000 * KILOBYTE_PX
     parts = [
@@ -33,7 +36,7 @@ def draw(spec: VerifierSpec) -> str:
         *_axes(plan, width - RIGHT_PX, bottom),
         *(_box(plan, name, COLOURS[kinds[name]]) for name in plan.sizes),
         *(_step(name, i, bottom) for i, name in enumerate(kinds)),
-        *_legend(bottom + BELOW_PX - 12),
+        *_legend(bottom + BELOW_PX - 12, set(kinds.values())),
         "</svg>",
     ]
     return "\n".join(parts) + "\n"
@@ -64,9 +67,9 @@ def _step(name: str, step: int, bottom: float) -> str:
     return f'<text transform="translate({x:.1f} {y:.1f}) rotate(-60)" text-anchor="end" font-size="9">{name}</text>'
 
 
-def _legend(y: float) -> list[str]:
+def _legend(y: float, shown: set[str]) -> list[str]:
     parts = []
-    for i, (kind, label) in enumerate(KINDS.items()):
+    for i, (kind, label) in enumerate((kind, label) for kind, label in KINDS.items() if kind in shown):
         x = LEFT_PX + i * 110
         parts.append(f'<rect x="{x}" y="{y - 9:.0f}" width="10" height="10" fill="{COLOURS[kind]}" stroke="#555555"/>')
         parts.append(f'<text x="{x + 15}" y="{y:.0f}">{label}</text>')

@@ -270,7 +270,7 @@ TABLES = {
         household, weighting, kin, groups, latency, peer_latency, peak, thresholds, weights, embedding, refinement,
     )
 }  # fmt: skip
-TABLES |= {name: compared(name) for name in ("ablations", "alike", "generators", "forms", "search", "longer")}
+TABLES |= {name: compared(name) for name in ("ablations", "alike", "generators", "forms", "search", "longer", "views")}
 
 
 class NotMeasuredError(Exception):

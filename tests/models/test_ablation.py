@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from models.ablation import Variant, read_ablation, run_ablation, table
+from models.config import read_config
 from models.hypernetwork import GENERATORS
-from models.spec import DEFAULT_SPEC
+from models.spec import DEFAULT_SPEC, MAX_FLOPS, MAX_PARAMS
 from models.validate import Validation
 from toolkit.errors import UsageError
 
@@ -54,6 +55,17 @@ def test_the_committed_generators_see_equally_many_faces() -> None:
     for name in GENERATORS[1:]:
         c = variants[name]
         assert c.personal_steps * c.users * (c.genuine + c.impostors) == pytest.approx(budget, rel=0.01)
+
+
+def test_the_committed_views_differ_in_what_is_shown() -> None:
+    variants = {v.name: v.config.verifier for v in read_ablation(Path("configs/views.toml"))}
+    assert variants["whole"] == DEFAULT_SPEC
+    assert variants["region"].layers == DEFAULT_SPEC.layers
+    halves = read_config(Path("configs/halves.toml")).verifier
+    assert variants["halves-36"] == halves
+    assert halves.region == variants["region"].region
+    assert variants["halves-32"].layers[1] == halves.layers[1], "the same stem"
+    assert all(form.flops <= MAX_FLOPS and form.params <= MAX_PARAMS for form in variants.values())
 
 
 def test_the_committed_cohorts_differ_in_nothing_else() -> None:

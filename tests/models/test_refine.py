@@ -77,13 +77,15 @@ def person(h: Generator) -> tuple[np.ndarray, np.ndarray]:
     return pictures(4, 5, h.info.spec.input_px), templates / np.linalg.norm(templates, axis=1, keepdims=True)
 
 
-@pytest.mark.parametrize("spec", [DEFAULT_SPEC, mobile_spec(input_px=48, blocks=((16, 2), (16, 1), (16, 1)))])
+@pytest.mark.parametrize(
+    "spec", [DEFAULT_SPEC, mobile_spec(input_px=48, blocks=((16, 2), (16, 1), (16, 1))), mobile_spec(half=36)]
+)
 def test_the_two_stretches_of_layers_are_the_whole_verifier(spec: VerifierSpec) -> None:
     generator = torch.Generator().manual_seed(0)
     theta = torch.randn(1, spec.params, generator=generator) * 0.1
     x = torch.rand(3, 3, spec.input_px, spec.input_px, generator=generator) * 2 - 1
     whole = verify_users(spec, theta, x[None])
-    weighted = [layer.name for layer in spec.layers if layer.kind != "add"]
+    weighted = [layer.name for layer in spec.layers if layer.weighted]
     for count in range(1, len(weighted) + 3):
         first = first_trained(spec, count)
         assert {layer.name for layer in spec.layers[first:]} >= set(weighted[-count:])
