@@ -1,6 +1,6 @@
 """Run the C code on other processors, in emulation, and compare every layer with the integer reference, bit for bit.
 
-    python scripts/test_cross.py [--json] [--only WORD]
+    python scripts/test_cross.py [--json] [--only WORD] [--generator h.onnx]
 
 For each target: built by its cross compiler, the same golden faces scored in QEMU, one hash over all layers' outputs
 compared, instructions of one inference counted, flash and RAM read from the linked binary. Needs Debian's packages
@@ -24,7 +24,7 @@ import numpy as np
 from benchmarks.pictures import made_up
 from export.c_writer import HEADER, SOURCE, write_c
 from export.integer import IntegerVerifier
-from models.generator import Generator
+from models.generator import SHIPPED, Generator
 from models.spec import VerifierSpec
 from toolkit.output import note, table
 
@@ -89,7 +89,7 @@ def golden(spec: VerifierSpec, theta: np.ndarray) -> tuple[np.ndarray, list[str]
         trace: dict[str, np.ndarray] = {}
         score = int(IntegerVerifier(spec, theta).scores(face[None], trace)[0])
         value = 2166136261
-        for byte in b"".join(layer[0].tobytes() for layer in trace.values()):
+        for byte in b"".join(layer.tobytes() for layer in trace.values()):
             value = (value ^ byte) * 16777619 & 0xFFFFFFFF
         lines.append(f"{score} {value}")
     return faces, lines
@@ -174,6 +174,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--only", default="", metavar="WORD", help="targets whose name has this in it")
+    parser.add_argument("--generator", type=Path, default=SHIPPED, metavar="H", help="of another form, perhaps: h.onnx")
     parser.add_argument("--require", action="store_true", help="fail when a tool is missing")
     arguments = parser.parse_args()
     targets = [target for target in TARGETS if arguments.only.lower() in target.name.lower()]
@@ -181,7 +182,7 @@ def main() -> None:
     if missing := sorted(tool for tool in tools if not shutil.which(tool)):
         note(f"skipped: no {', '.join(missing)}; run `sudo apt-get install {PACKAGES}`")
         sys.exit(3 if arguments.require else 0)
-    h = Generator()
+    h = Generator(arguments.generator)
     spec, template = h.info.spec, np.random.default_rng(7).standard_normal((1, h.template_dim)).astype(np.float32)
     theta = h.weights(template / np.linalg.norm(template))[0]
     faces, expected = golden(spec, theta)
