@@ -121,6 +121,9 @@ def quantise(spec: VerifierSpec, theta: np.ndarray) -> dict[str, QuantisedLayer]
             layers[layer.name] = _quantise_layer(layer, weight.tobytes(), bias.tobytes(), source)
         source, share = output_scale(layer, source), np.float32(1)
         if layer.kind == "mean":
+            if source is not LEAKY:
+                what = f"layer {layer.name}: int8 code takes the mean of leaky outputs only"
+                raise ArtifactError(what, got="linear ones", do="give the layer before it a leaky output")
             source, share = summed(source), np.float32(0.5)
     return layers
 

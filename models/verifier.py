@@ -82,7 +82,7 @@ class Trunk(nn.Module):
         return x
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """The layers alone: with halves among them, torch's compiler would leave channels_last."""
+        """The layers, as `torch.compile` does; cutting faces in halves gains nothing by it."""
         self.maps = torch.compile(self.maps, *args, **kwargs)  # type: ignore[method-assign]
 
     def conv(self, layer: Layer) -> nn.Conv2d:
