@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -17,6 +18,8 @@ from models.checkpoints import mean_of
 from models.config import TrainConfig, read_config
 from models.embedding import EmbeddingTrainer, embed
 from models.faceset import FaceSet
+from models.generator import GeneratorInfo
+from models.h_onnx import write_generator
 from models.hypernetwork import GENERATORS
 from models.losses import unlike_faces
 from models.schedule import Schedule
@@ -27,6 +30,7 @@ from models.verifier import to_input
 from toolkit.errors import ArtifactError, MissingError, UsageError
 
 SMALL = mobile_spec(32, 8, ((12, 2), (16, 2)), features=16)  # trains in seconds
+HALVES = mobile_spec(32, 8, ((12, 2), (16, 2)), features=16, half=18)
 
 # TensorBoard's own import warns about its own use of NumPy and protobuf.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorboard", "ignore::DeprecationWarning:google")
@@ -72,6 +76,33 @@ def test_training_learns(generator: str, tmp_path: Path) -> None:
     assert before.eer > 0.3
     assert after.eer < before.eer - 0.1
     assert list((tmp_path / "tensorboard").glob("events*"))
+
+
+@pytest.mark.parametrize("generator", ["head", "full"])
+def test_verifiers_of_halves_learn(generator: str, tmp_path: Path) -> None:
+    steps = 0 if generator == "head" else 6
+    run = trainer(tmp_path, verifier=HALVES, generator=generator, personal_steps=steps, shared_epochs=24.0)
+    before = run._validated()
+    after = run.run(resume=False)
+    assert before.eer > 0.3
+    assert after.eer < before.eer - 0.1
+
+
+def test_training_goes_on_from_a_generators_files(tmp_path: Path) -> None:
+    run = trainer(tmp_path / "first", verifier=HALVES, shared_epochs=24.0)
+    reached = run.run(resume=False)
+    told = run.fit_int8()
+    (tmp_path / "h.onnx").write_bytes(write_generator(run.averaged))
+    info = GeneratorInfo("1", "head", run.config.backbone, "0", HALVES, told, {})
+    (tmp_path / "h.json").write_text(json.dumps(info.to_dict()))
+    again = trainer(tmp_path / "second", verifier=HALVES, shared_epochs=1.0)
+    again.start_from(tmp_path / "h.onnx")
+    assert again._validated().eer == pytest.approx(reached.eer, abs=0.02)
+    assert again.start_steps == 0, "the file does not tell them"
+    assert again.run(resume=False).eer < reached.eer + 0.05, "it goes on where the other ended"
+    richer = trainer(tmp_path / "third", verifier=HALVES, generator="film", personal_steps=2, shared_epochs=0.0)
+    richer.start_from(tmp_path / "h.onnx")
+    assert richer._validated().eer == pytest.approx(reached.eer, abs=0.02)
 
 
 def test_an_embedding_network_learns_and_its_file_computes_the_same(tmp_path: Path) -> None:
