@@ -13,15 +13,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-import torch.nn.functional as F
 from onnx import numpy_helper
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.generator import Generator
 from models.hypernetwork import HyperNetwork
 from models.normalisation import as_learned
-from models.spec import VerifierSpec
-from models.verifier import Trunk, activate, halves
+from models.spec import Layer, VerifierSpec
+from models.verifier import Trunk
 from toolkit.errors import UsageError
 
 Moments = dict[str, tuple[Tensor, Tensor]]  # layer → mean and variance of its convolution's outputs, [C] each
@@ -44,8 +43,8 @@ def recovered(path: Path, spec: VerifierSpec, backbone: str, faces: Iterable[Ten
         c.name: torch.from_numpy(numpy_helper.to_array(c).copy())
         for c in onnx.load_from_string(as_learned(path.read_bytes())).graph.initializer
     }
-    theta = constants["base"][0]
-    _unfold(network.trunk, theta, _measured(network.spec, theta, faces))
+    _take(network.trunk, constants["base"][0])
+    _unfold(network.trunk, _measured(network.trunk, faces), Trunk(spec))
     factor, shift = (float(h.info.training.get(name, neutral)) for name, neutral in (("score_factor", 1.0),
                                                                                      ("score_shift", 0.0)))  # fmt: skip
     constants["head.bias"][-1] -= shift
@@ -58,52 +57,64 @@ def _told(generator: str, backbone: str, spec: str) -> str:
     return f"a generator {generator} of {backbone} for the spec {spec[:8]}"
 
 
-def _measured(spec: VerifierSpec, theta: Tensor, faces: Iterable[Tensor]) -> Moments:
-    """What the folded trunk's convolutions, without their biases, make of the faces."""
-    sums = {layer.name: np.zeros((2, layer.out_channels)) for layer in spec.layers if layer.weighted}
+def _take(trunk: Trunk, theta: Tensor) -> None:
+    """The folded weights as they are, behind a normalisation that only adds the biases."""
+    for layer in _weighted(trunk):
+        norm, weight, bias = trunk.norm(layer), *_parameters(trunk, theta, layer)
+        trunk.conv(layer).weight.copy_(weight)
+        _settle(norm, torch.zeros_like(bias), torch.full_like(bias, 1 - norm.eps), torch.ones_like(bias), bias)
+
+
+def _measured(trunk: Trunk, faces: Iterable[Tensor]) -> Moments:
+    """What the trunk's convolutions make of the faces."""
+    sums = {layer.name: np.zeros((2, layer.out_channels)) for layer in _weighted(trunk)}
     counts = dict.fromkeys(sums, 0)
+
+    def add(name: str, output: Tensor) -> None:
+        values = output.double().transpose(0, 1).flatten(1)  # [C, values of a channel]
+        sums[name] += np.stack([values.sum(1).numpy(), values.square().sum(1).numpy()])
+        counts[name] += values.shape[1]
+
+    hooks = [
+        trunk.conv(layer).register_forward_hook(lambda _m, _i, output, name=layer.name: add(name, output))
+        for layer in _weighted(trunk)
+    ]
+    trunk.eval()
     for x in faces:
-        outputs: dict[str, Tensor] = {}
-        for layer in spec.layers[:-1]:
-            if layer.kind == "halves":
-                x = halves(x, layer.kernel)
-            elif layer.kind == "add":
-                x = activate(x + outputs[layer.skip], layer)
-            elif layer.weighted:
-                weight, bias = (_part(spec, theta, f"{layer.name}.{part}") for part in ("weight", "bias"))
-                groups = layer.in_channels if layer.kind == "depthwise" else 1
-                y = F.conv2d(x, weight, None, layer.stride, layer.padding, groups=groups)
-                values = y.double().transpose(0, 1).flatten(1)  # [C, values of a channel]
-                sums[layer.name] += np.stack([values.sum(1).numpy(), values.square().sum(1).numpy()])
-                counts[layer.name] += values.shape[1]
-                x = activate(y + bias[:, None, None], layer)
-            outputs[layer.name] = x
+        trunk.forward(x)
+    for hook in hooks:
+        hook.remove()
     moments: Moments = {}
-    for name, count in counts.items():
-        if count:
-            mean, square = sums[name] / count
-            variance = np.maximum(square - mean**2, 0)
-            moments[name] = torch.from_numpy(mean).float(), torch.from_numpy(variance).float()
+    for name, (total, squares) in sums.items():
+        mean = total / max(counts[name], 1)
+        variance = np.maximum(squares / max(counts[name], 1) - mean**2, 0)
+        moments[name] = torch.from_numpy(mean).float(), torch.from_numpy(variance).float()
     return moments
 
 
-def _unfold(trunk: Trunk, theta: Tensor, moments: Moments) -> None:
-    """Weights of the size that fresh ones have, which learning rates are for, and a normalisation that gives back θ."""
-    for layer in trunk.spec.layers[:-1]:
-        if not layer.weighted:
-            continue
+def _unfold(trunk: Trunk, moments: Moments, fresh: Trunk) -> None:
+    """Weights as large as those of `fresh`, which learning rates are for, and a normalisation that changes nothing."""
+    for layer in _weighted(trunk):
         conv, norm, (mean, variance) = trunk.conv(layer), trunk.norm(layer), moments[layer.name]
-        weight, bias = (_part(trunk.spec, theta, f"{layer.name}.{part}") for part in ("weight", "bias"))
-        size = conv.weight.norm() / weight.norm().clamp(min=1e-12)
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        conv.weight.copy_(weight * size)
-        norm.running_mean.copy_(mean * size)
-        norm.running_var.copy_(variance * size**2)
-        norm.weight.copy_(torch.sqrt(norm.running_var + norm.eps) / size)
-        norm.bias.copy_(bias + mean)
+        size = fresh.conv(layer).weight.norm() / conv.weight.norm().clamp(min=1e-12)
+        conv.weight.mul_(size)
+        variance = variance * size**2
+        _settle(norm, mean * size, variance, torch.sqrt(variance + norm.eps) / size, norm.bias + mean)
 
 
-def _part(spec: VerifierSpec, theta: Tensor, name: str) -> Tensor:
-    slot = spec.slots[name]
-    return theta[slot.offset : slot.end].reshape(slot.shape)
+def _settle(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, scale: Tensor, shift: Tensor) -> None:
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    for target, value in ((norm.running_mean, mean), (norm.running_var, variance), (norm.weight, scale),
+                          (norm.bias, shift)):  # fmt: skip
+        target.copy_(value)
+
+
+def _weighted(trunk: Trunk) -> list[Layer]:
+    return [layer for layer in trunk.spec.layers[:-1] if layer.weighted]
+
+
+def _parameters(trunk: Trunk, theta: Tensor, layer: Layer) -> tuple[Tensor, Tensor]:
+    """Weight and bias in the flat θ."""
+    weight, bias = (trunk.spec.slots[f"{layer.name}.{part}"] for part in ("weight", "bias"))
+    return theta[weight.offset : weight.end].reshape(weight.shape), theta[bias.offset : bias.end]
