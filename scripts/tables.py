@@ -34,6 +34,7 @@ DOCUMENTS = ("README.md", *(f"docs/{page}.md" for page in PAGES))
 PRECISIONS = ("fp32", "int8")
 SIDES = {"one_sided": "one-sided", "both_sides": "both sides added"}
 AIMS = {"one_sided": 0.97, "both_sides": 0.985}  # accuracy, int8
+FMRS = ("1e-2", "1e-3", "1e-4")
 TMR_AIMS = {"1e-2": 0.93, "1e-3": 0.80}
 INTRODUCTION = """
 
@@ -190,6 +191,16 @@ def thresholds(results: dict[str, Any]) -> str:
     return table(head, rows)
 
 
+def preview(results: dict[str, Any]) -> str:
+    """What halves.json says of single probes of held-out people, beside what the shipped generator's says."""
+    rows = [
+        [number, name, *(f"{results[file]['operating_points'][number][f'fmr{fmr}']['fnmr']:.1%}" for fmr in FMRS)]
+        for number in results["h"]["operating_points"]
+        for file, name in (("h", "shipped"), ("halves", "preview"))
+    ]
+    return table(["enrolment photos", "", *(f"FNMR at FMR {fmr}" for fmr in FMRS)], rows)
+
+
 def weights(results: dict[str, Any]) -> str:
     h, v = results["h"], results["h"]["training"]["validation"]
     t = h["training"]
@@ -268,6 +279,7 @@ TABLES = {
     for f in (
         door, visitors, instructions, soak, cross, flips, pairs, peers, aims, mirrored, people_aims,
         household, weighting, kin, groups, latency, peer_latency, peak, thresholds, weights, embedding, refinement,
+        preview,
     )
 }  # fmt: skip
 TABLES |= {name: compared(name) for name in ("ablations", "alike", "generators", "forms", "search", "longer", "views")}
@@ -283,7 +295,8 @@ class Results(dict[str, Any]):
 
 
 def read_results() -> Results:
-    files = [*sorted((ROOT / "docs" / "results").glob("*.json")), ROOT / "models" / "weights" / "h.json"]
+    weights = ROOT / "models" / "weights"
+    files = [*sorted((ROOT / "docs" / "results").glob("*.json")), weights / "h.json", weights / "halves.json"]
     network = open_embedding()
     return Results({file.stem: json.loads(file.read_text()) for file in files},
                    embedding=(network.about, network.count.params))  # fmt: skip

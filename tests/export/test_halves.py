@@ -24,12 +24,14 @@ from export.onnx_writer import read_theta
 from export.stencil import Stencil, file_tensors
 from export.tolerances import FP32_ATOL
 from models.config import read_config
+from models.generator import SHIPPED, Generator
 from models.hypernetwork import HyperNetwork
 from models.spec import DEFAULT_SPEC, MAX_FLOPS, MAX_PARAMS
 from models.verifier import to_input, verify_users
 from tests.export.test_c import COMPILERS, HARNESS, PATHS, STRICT, built, written
 from toolkit.errors import ArtifactError
 
+PREVIEW = SHIPPED.with_name("halves.onnx")
 SPEC = read_config(Path("configs/halves.toml")).verifier
 
 
@@ -150,6 +152,18 @@ def test_a_mean_of_linear_outputs_is_refused_by_int8_writers_alone(theta: np.nda
     face = np.full((64, 64, 3), 200, np.uint8)
     with load_verifier("litert", write_model(linear, theta, "tflite", "fp32"), "fp32") as verifier:
         assert verifier.score(face) == pytest.approx(compiled.score(face), abs=FP32_ATOL)
+
+
+def test_the_preview_is_of_this_form_and_its_int8_scores_are_near(noise_faces: np.ndarray) -> None:
+    h = Generator(PREVIEW)
+    assert h.info.spec == SPEC
+    assert sum(file.stat().st_size for file in PREVIEW.parent.iterdir()) <= 16_000_000
+    template = np.random.default_rng(7).standard_normal((1, h.template_dim)).astype(np.float32)
+    theta = h.weights(template / np.linalg.norm(template))[0]
+    real = scores(theta, noise_faces).clip(-1, 127 / 128)
+    error = IntegerVerifier(SPEC, theta).scores(noise_faces) / 128 - real
+    assert np.abs(error).max() < 0.15, "pictures of noise; of faces, `toolkit parity` tells"
+    assert np.ptp(real) > 0.2
 
 
 def test_the_arena_is_as_small_as_a_whole_faces() -> None:
