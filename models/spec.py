@@ -301,18 +301,25 @@ def mobile_spec(
             layers.append(Layer(f"block{i}.add", "add", width, width, skip=before))
         channels = width
     layers.append(Layer("features", "conv", channels, features, activation="leaky"))
+    return VerifierSpec(input_px, (*layers, *_last_layers(layers, input_px, pooled)), (left, top, size))
+
+
+def _last_layers(layers: list[Layer], input_px: int, pooled: bool) -> list[Layer]:
+    """From the features to the score."""
+    features = layers[-1].out_channels
     height, width = input_px, input_px
     for layer in layers:
         height, width = _size_after(layer, (height, width))
-    if pooled:
-        if half:
+    last = []
+    if layers[0].kind == "halves":
+        if pooled:
             raise ValueError("pooled: only a square map can be, not that of a half")
-        layers.append(Layer("pool", "depthwise", features, features, height))
+        last.append(Layer("mean", "mean", features, features))
+    if pooled:
+        last.append(Layer("pool", "depthwise", features, features, height))
         height = width = 1
-    if half:
-        layers.append(Layer("mean", "mean", features, features))
-    score = Layer("score", "dense", features, 1, height, width=width if width != height else 0)
-    return VerifierSpec(input_px, (*layers, score), (left, top, size))
+    last.append(Layer("score", "dense", features, 1, height, width=width if width != height else 0))
+    return last
 
 
 DEFAULT_SPEC = mobile_spec()
