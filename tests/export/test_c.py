@@ -68,6 +68,20 @@ def built(folder: Path, compiler: str, *flags: str) -> Path:
     return folder / "out"
 
 
+def sanitised_scores(
+    folder: Path, theta: np.ndarray, faces: np.ndarray, path: str, more: str, spec: VerifierSpec = DEFAULT_SPEC
+) -> list[int]:
+    """Scores of uint8 RGB [N, H, W, 3] under the sanitisers, which then see as many made-up faces as `more` says."""
+    written(folder, theta, spec=spec)
+    (folder / "main.c").write_text(HARNESS)
+    (folder / "faces").write_bytes(faces.tobytes())
+    sanitised = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+    program = built(folder, "gcc", "-O1", PATHS[path], *sanitised, "main.c")
+    done = subprocess.run([program, "faces", more], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return [int(line) for line in done.stdout.split()]
+
+
 @pytest.mark.parametrize("compiler", COMPILERS)
 @pytest.mark.parametrize("precision", ["int8", "fp32"])
 def test_strict_compilers_have_nothing_to_say(compiler: str, precision: str, theta: np.ndarray, tmp_path: Path) -> None:
@@ -81,16 +95,10 @@ def test_strict_compilers_have_nothing_to_say(compiler: str, precision: str, the
 def test_sanitisers_find_nothing_and_every_score_is_the_references(
     path: str, theta: np.ndarray, noise_faces: np.ndarray, tmp_path: Path
 ) -> None:
-    written(tmp_path, theta)
-    (tmp_path / "main.c").write_text(HARNESS)
     extremes = np.stack([np.full_like(noise_faces[0], level) for level in (0, 128, 255)])
     faces = np.concatenate([noise_faces, extremes])
-    (tmp_path / "faces").write_bytes(faces.tobytes())
-    sanitised = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-    program = built(tmp_path, "gcc", "-O1", PATHS[path], *sanitised, "main.c")
-    done = subprocess.run([program, "faces", MADE_UP[path]], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert [int(line) for line in done.stdout.split()] == IntegerVerifier(DEFAULT_SPEC, theta).scores(faces).tolist()
+    found = sanitised_scores(tmp_path, theta, faces, path, MADE_UP[path])
+    assert found == IntegerVerifier(DEFAULT_SPEC, theta).scores(faces).tolist()
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -104,15 +112,8 @@ def test_sums_at_the_edge_of_their_range(
     for slot in (s for s in spec.slots.values() if s.name.endswith(".bias")):
         theta[slot.offset] = 1e6
     theta[spec.slots["stem.weight"].offset :][:27] = 0
-    written(tmp_path, theta, spec=spec)
-    (tmp_path / "main.c").write_text(HARNESS)
-    (tmp_path / "faces").write_bytes(noise_faces.tobytes())
-    sanitised = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-    program = built(tmp_path, "gcc", "-O1", PATHS[path], *sanitised, "main.c")
-    done = subprocess.run([program, "faces", "0"], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    expected = IntegerVerifier(spec, theta).scores(noise_faces).tolist()
-    assert [int(line) for line in done.stdout.split()] == expected
+    found = sanitised_scores(tmp_path, theta, noise_faces, path, "0", spec)
+    assert found == IntegerVerifier(spec, theta).scores(noise_faces).tolist()
 
 
 def test_float_c_equals_torch(theta: np.ndarray, noise_faces: np.ndarray, tmp_path: Path) -> None:

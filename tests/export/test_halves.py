@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -28,7 +27,7 @@ from models.generator import SHIPPED, Generator
 from models.hypernetwork import HyperNetwork
 from models.spec import DEFAULT_SPEC, MAX_FLOPS, MAX_PARAMS
 from models.verifier import to_input, verify_users
-from tests.export.test_c import COMPILERS, HARNESS, PATHS, STRICT, built, written
+from tests.export.test_c import COMPILERS, PATHS, STRICT, built, sanitised_scores, written
 from toolkit.errors import ArtifactError
 
 PREVIEW = SHIPPED.with_name("halves.onnx")
@@ -109,14 +108,8 @@ def test_the_compiled_c_code(precision: str, theta: np.ndarray, pixels: np.ndarr
 
 @pytest.mark.parametrize("path", PATHS)
 def test_sanitisers_find_nothing(path: str, theta: np.ndarray, pixels: np.ndarray, tmp_path: Path) -> None:
-    written(tmp_path, theta, spec=SPEC)
-    (tmp_path / "main.c").write_text(HARNESS)
-    (tmp_path / "faces").write_bytes(pixels.tobytes())
-    sanitised = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-    program = built(tmp_path, "gcc", "-O1", PATHS[path], *sanitised, "main.c")
-    done = subprocess.run([program, "faces", "100"], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert [int(line) for line in done.stdout.split()] == IntegerVerifier(SPEC, theta).scores(pixels).tolist()
+    found = sanitised_scores(tmp_path, theta, pixels, path, "100", SPEC)
+    assert found == IntegerVerifier(SPEC, theta).scores(pixels).tolist()
 
 
 @pytest.mark.parametrize("compiler", COMPILERS)
