@@ -35,9 +35,7 @@ RANK = 4  # of `low-rank`
 def channel_table(spec: VerifierSpec) -> tuple[np.ndarray, np.ndarray]:
     """For each trunk parameter: the index of its output channel over all layers [T], and whether it is a bias [T]."""
     index, is_bias, start = [], [], 0
-    for layer in spec.layers[:-1]:
-        if not layer.weighted:
-            continue
+    for layer in spec.trunk:
         channels = np.arange(start, start + layer.out_channels)
         per_channel = spec.slots[f"{layer.name}.weight"].size // layer.out_channels
         index += [np.repeat(channels, per_channel), channels]
@@ -52,9 +50,7 @@ def column_table(spec: VerifierSpec) -> np.ndarray:
     Biases point at column 0.
     """
     columns, start = [], 0
-    for layer in spec.layers[:-1]:
-        if not layer.weighted:
-            continue
+    for layer in spec.trunk:
         per_channel = spec.slots[f"{layer.name}.weight"].size // layer.out_channels
         columns += [np.tile(np.arange(start, start + per_channel), layer.out_channels)]
         columns += [np.zeros(layer.out_channels, np.int64)]

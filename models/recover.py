@@ -14,13 +14,13 @@ import numpy as np
 import onnx
 import torch
 from onnx import numpy_helper
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.generator import Generator
 from models.hypernetwork import HyperNetwork
 from models.normalisation import as_learned
 from models.spec import Layer, VerifierSpec
-from models.verifier import Trunk
+from models.verifier import Trunk, convolve, parameters_of, through_layers
 from toolkit.errors import UsageError
 
 Moments = dict[str, tuple[Tensor, Tensor]]  # layer → mean and variance of its convolution's outputs, [C] each
@@ -43,10 +43,10 @@ def recovered(path: Path, spec: VerifierSpec, backbone: str, faces: Iterable[Ten
         c.name: torch.from_numpy(numpy_helper.to_array(c).copy())
         for c in onnx.load_from_string(as_learned(path.read_bytes())).graph.initializer
     }
-    _take(network.trunk, constants["base"][0])
-    _unfold(network.trunk, _measured(network.trunk, faces), Trunk(spec))
-    factor, shift = (float(h.info.training.get(name, neutral)) for name, neutral in (("score_factor", 1.0),
-                                                                                     ("score_shift", 0.0)))  # fmt: skip
+    theta = constants["base"]  # [1, the trunk's part of P]
+    _unfold(network.trunk, theta, _measured(spec, theta, faces))
+    told = h.info.training
+    factor, shift = float(told.get("score_factor", 1.0)), float(told.get("score_shift", 0.0))
     constants["head.bias"][-1] -= shift
     network.head.weight.copy_(constants["head.weight"].T / factor)
     network.head.bias.copy_(constants["head.bias"] / factor)
@@ -57,64 +57,38 @@ def _told(generator: str, backbone: str, spec: str) -> str:
     return f"a generator {generator} of {backbone} for the spec {spec[:8]}"
 
 
-def _take(trunk: Trunk, theta: Tensor) -> None:
-    """The folded weights as they are, behind a normalisation that only adds the biases."""
-    for layer in _weighted(trunk):
-        norm, weight, bias = trunk.norm(layer), *_parameters(trunk, theta, layer)
-        trunk.conv(layer).weight.copy_(weight)
-        _settle(norm, torch.zeros_like(bias), torch.full_like(bias, 1 - norm.eps), torch.ones_like(bias), bias)
-
-
-def _measured(trunk: Trunk, faces: Iterable[Tensor]) -> Moments:
-    """What the trunk's convolutions make of the faces."""
-    sums = {layer.name: np.zeros((2, layer.out_channels)) for layer in _weighted(trunk)}
+def _measured(spec: VerifierSpec, theta: Tensor, faces: Iterable[Tensor]) -> Moments:
+    """Moments of what the folded convolutions, biases included, make of the faces; θ [1, P]."""
+    sums = {layer.name: np.zeros((2, layer.out_channels)) for layer in spec.trunk}
     counts = dict.fromkeys(sums, 0)
 
-    def add(name: str, output: Tensor) -> None:
+    def weigh(layer: Layer, x: Tensor) -> Tensor:
+        output = convolve(spec, theta, layer, x)
         values = output.double().transpose(0, 1).flatten(1)  # [C, values of a channel]
-        sums[name] += np.stack([values.sum(1).numpy(), values.square().sum(1).numpy()])
-        counts[name] += values.shape[1]
+        sums[layer.name] += np.stack([values.sum(1).numpy(), values.square().sum(1).numpy()])
+        counts[layer.name] += values.shape[1]
+        return output
 
-    hooks = [
-        trunk.conv(layer).register_forward_hook(lambda _m, _i, output, name=layer.name: add(name, output))
-        for layer in _weighted(trunk)
-    ]
-    trunk.eval()
     for x in faces:
-        trunk.forward(x)
-    for hook in hooks:
-        hook.remove()
+        through_layers(spec, weigh, x, 0, len(spec.layers) - 1)
     moments: Moments = {}
     for name, (total, squares) in sums.items():
-        mean = total / max(counts[name], 1)
-        variance = np.maximum(squares / max(counts[name], 1) - mean**2, 0)
+        mean = total / counts[name]
+        variance = np.maximum(squares / counts[name] - mean**2, 0)
         moments[name] = torch.from_numpy(mean).float(), torch.from_numpy(variance).float()
     return moments
 
 
-def _unfold(trunk: Trunk, moments: Moments, fresh: Trunk) -> None:
-    """Weights as large as those of `fresh`, which learning rates are for, and a normalisation that changes nothing."""
-    for layer in _weighted(trunk):
+def _unfold(trunk: Trunk, theta: Tensor, moments: Moments) -> None:
+    """Weights as large as the fresh ones were, which learning rates are for, and a normalisation that gives back θ."""
+    for layer in trunk.spec.trunk:
         conv, norm, (mean, variance) = trunk.conv(layer), trunk.norm(layer), moments[layer.name]
-        size = fresh.conv(layer).weight.norm() / conv.weight.norm().clamp(min=1e-12)
-        conv.weight.mul_(size)
-        variance = variance * size**2
-        _settle(norm, mean * size, variance, torch.sqrt(variance + norm.eps) / size, norm.bias + mean)
-
-
-def _settle(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, scale: Tensor, shift: Tensor) -> None:
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    for target, value in ((norm.running_mean, mean), (norm.running_var, variance), (norm.weight, scale),
-                          (norm.bias, shift)):  # fmt: skip
-        target.copy_(value)
-
-
-def _weighted(trunk: Trunk) -> list[Layer]:
-    return [layer for layer in trunk.spec.layers[:-1] if layer.weighted]
-
-
-def _parameters(trunk: Trunk, theta: Tensor, layer: Layer) -> tuple[Tensor, Tensor]:
-    """Weight and bias in the flat θ."""
-    weight, bias = (trunk.spec.slots[f"{layer.name}.{part}"] for part in ("weight", "bias"))
-    return theta[weight.offset : weight.end].reshape(weight.shape), theta[bias.offset : bias.end]
+        weight, bias = (part[0] for part in parameters_of(trunk.spec, theta, layer))
+        size = conv.weight.norm() / weight.norm().clamp(min=1e-12)
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        conv.weight.copy_(weight * size)
+        norm.running_mean.copy_((mean - bias) * size)
+        norm.running_var.copy_(variance * size**2)
+        norm.weight.copy_(torch.sqrt(norm.running_var + norm.eps) / size)
+        norm.bias.copy_(mean)

@@ -222,6 +222,11 @@ class VerifierSpec:
         return 2 * self.macs
 
     @property
+    def trunk(self) -> list[Layer]:
+        """The layers with weights before the last one."""
+        return [layer for layer in self.layers[:-1] if layer.weighted]
+
+    @property
     def head(self) -> Layer:
         """The last layer: what the `head` generator makes for each person."""
         return self.layers[-1]

@@ -142,8 +142,8 @@ class Trainer:
     def _read(self, origin: Path) -> tuple[dict[str, Tensor], int]:
         """The network in a checkpoint and its steps, or that of a generator's file, which does not tell them."""
         if origin.suffix == ".onnx":
-            network = recovered(origin, self.config.verifier, self.config.backbone, self._some_faces())
-            return network.state_dict(), 0
+            c, faces = self.config, (x.to(CPU) for x in self._some_faces())
+            return recovered(origin, c.verifier, c.backbone, faces).state_dict(), 0
         state = read_checkpoint(origin)
         return averaged_weights(state), state["step"]
 

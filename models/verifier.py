@@ -10,7 +10,9 @@ pixels, P parameters, F values of the last map.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Callable
+from functools import partial
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -50,9 +52,7 @@ class Trunk(nn.Module):
         super().__init__()
         self.spec = spec
         self.convs, self.norms = nn.ModuleDict(), nn.ModuleDict()
-        for layer in spec.layers[:-1]:
-            if not layer.weighted:
-                continue
+        for layer in spec.trunk:
             groups = layer.in_channels if layer.kind == "depthwise" else 1
             conv = nn.Conv2d(
                 layer.in_channels, layer.out_channels, layer.kernel, layer.stride, layer.padding,
@@ -64,26 +64,10 @@ class Trunk(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [N, 3, H, W] in the spec's value range to the map [N, C, H', W'] that the last layer reads, in [-1, 1]."""
-        first = self.spec.layers[0]
-        if first.kind != "halves":
-            return self.maps(x)
-        x = halves(x, first.kernel).contiguous(memory_format=torch.channels_last)  # [2N, 3, H, W']
-        return mean_of_halves(self.maps(x))
+        return through_layers(self.spec, self._weighed, x, 0, len(self.spec.layers) - 1)
 
-    def maps(self, x: Tensor) -> Tensor:
-        """All layers for pictures x [V*N, 3, H, W], whole faces or halves: [V*N, C, H', W']."""
-        outputs: dict[str, Tensor] = {}
-        for layer in self.spec.layers[:-1]:
-            if layer.kind == "add":
-                x = activate(x + outputs[layer.skip], layer)
-            elif layer.weighted:
-                x = activate(self.norm(layer)(self.conv(layer)(x)), layer)  # [V*N, C, H', W']
-            outputs[layer.name] = x
-        return x
-
-    def compile(self, *args: Any, **kwargs: Any) -> None:
-        """The layers, as `torch.compile` does; cutting faces in halves gains nothing by it."""
-        self.maps = torch.compile(self.maps, *args, **kwargs)  # type: ignore[method-assign]
+    def _weighed(self, layer: Layer, x: Tensor) -> Tensor:
+        return cast(Tensor, self.norm(layer)(self.conv(layer)(x)))
 
     def conv(self, layer: Layer) -> nn.Conv2d:
         return cast(nn.Conv2d, self.convs[_key(layer)])
@@ -94,9 +78,7 @@ class Trunk(nn.Module):
     def fold(self) -> Tensor:
         """The trunk's part of θ, [P - head], with normalisation (running statistics) folded. Differentiable."""
         parts = []
-        for layer in self.spec.layers[:-1]:
-            if not layer.weighted:
-                continue
+        for layer in self.spec.trunk:
             conv, norm = self.conv(layer), self.norm(layer)
             assert norm.running_var is not None
             assert norm.running_mean is not None
@@ -119,14 +101,22 @@ def verify_users(spec: VerifierSpec, theta: Tensor, x: Tensor, first: int = 0) -
     users = len(x)
     x = run_layers(spec, theta, x.transpose(0, 1).flatten(1, 2), first, len(spec.layers) - 1)  # [Q, U*C, H, W]
     features = x.reshape(len(x), users, -1)  # [Q, U, F]
-    weight, bias = _parameters(spec, theta, spec.head)
+    weight, bias = parameters_of(spec, theta, spec.head)
     return torch.einsum("quf,uf->uq", features, weight.flatten(1)) + bias  # [U, Q]
 
 
 def run_layers(spec: VerifierSpec, theta: Tensor, x: Tensor, first: int, end: int) -> Tensor:
-    """Output of spec.layers[end - 1] [V*Q, U*C, H, W] for x, that of spec.layers[first - 1] or, for 0, the faces.
+    """`through_layers` for users side by side, θ [U, P]: x [V*Q, U*C, H, W] to the same."""
+    return through_layers(spec, partial(convolve, spec, theta), x, first, end)
 
-    No `add` from `first` on may reach back further than x.
+
+def through_layers(
+    spec: VerifierSpec, weigh: Callable[[Layer, Tensor], Tensor], x: Tensor, first: int, end: int
+) -> Tensor:
+    """Output of spec.layers[end - 1] for x, that of spec.layers[first - 1] or, for 0, the faces: [V*N, C, H, W] each.
+
+    `weigh` gives what a layer with weights makes of its input, not activated yet. No `add` from `first` on may reach
+    back further than x.
     """
     outputs = {spec.layers[first - 1].name: x} if first else {}
     for layer in spec.layers[first:end]:
@@ -134,20 +124,20 @@ def run_layers(spec: VerifierSpec, theta: Tensor, x: Tensor, first: int, end: in
             x = halves(x, layer.kernel)
         elif layer.kind == "mean":
             x = mean_of_halves(x)
-        elif layer.kind == "add":
-            x = activate(x + outputs[layer.skip], layer)
         else:
-            weight, bias = _parameters(spec, theta, layer)
-            groups = len(theta) * (layer.in_channels if layer.kind == "depthwise" else 1)
-            x = F.conv2d(
-                x, weight.flatten(0, 1), bias.flatten(), layer.stride, layer.padding, groups=groups
-            )  # [Q, U*C, H', W']
-            x = activate(x, layer)
+            x = activate(x + outputs[layer.skip] if layer.kind == "add" else weigh(layer, x), layer)
         outputs[layer.name] = x
     return x
 
 
-def _parameters(spec: VerifierSpec, theta: Tensor, layer: Layer) -> tuple[Tensor, Tensor]:
+def convolve(spec: VerifierSpec, theta: Tensor, layer: Layer, x: Tensor) -> Tensor:
+    """x [Q, U*C, H, W] of U users through a convolution, each user's with their own weights of θ [U, P]."""
+    weight, bias = parameters_of(spec, theta, layer)
+    groups = len(theta) * (layer.in_channels if layer.kind == "depthwise" else 1)
+    return F.conv2d(x, weight.flatten(0, 1), bias.flatten(), layer.stride, layer.padding, groups=groups)
+
+
+def parameters_of(spec: VerifierSpec, theta: Tensor, layer: Layer) -> tuple[Tensor, Tensor]:
     """Weight [U, *shape] and bias [U, C] of one layer, views of θ [U, P]."""
     w, b = spec.slots[f"{layer.name}.weight"], spec.slots[f"{layer.name}.bias"]
     return theta[:, w.offset : w.end].reshape(-1, *w.shape), theta[:, b.offset : b.end]

@@ -66,7 +66,7 @@ def test_a_network_is_recovered_from_what_was_written_of_it(
     # The network that was written does not learn from exactly what it shows either: running variances are unbiased.
     torch.testing.assert_close(learning, before, atol=2e-2, rtol=0)
     fresh = HyperNetwork(spec, 16)
-    for layer in (layer for layer in spec.layers[:-1] if layer.weighted):
+    for layer in spec.trunk:
         sizes = [float(n.trunk.conv(layer).weight.detach().norm()) for n in (again, fresh)]
         assert sizes[0] == pytest.approx(sizes[1], rel=0.3), "what learning rates are for"
 
