@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from device.c_runtime import TracedVerifier
-from device.runtimes import EXACT_BYTES, RUNTIMES, quiet_stderr
+from device.onnx_session import onnx_session
+from device.runtimes import RUNTIMES, quiet_stderr
 from export.c_writer import write_c_single
 from export.integer import IntegerVerifier
 from export.onnx_writer import write_onnx
@@ -74,13 +75,7 @@ def _torch(spec: VerifierSpec, theta: np.ndarray) -> Trace:
 
 
 def _onnx(spec: VerifierSpec, theta: np.ndarray, precision: str) -> Trace:
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 1, 3
-    options.add_session_config_entry(*EXACT_BYTES)
-    model = write_onnx(spec, theta, precision, every_layer=True)
-    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    session = onnx_session(write_onnx(spec, theta, precision, every_layer=True))
     names = [spec.head.name, *(layer.name for layer in spec.layers[:-1])]
 
     def run(pixels: np.ndarray) -> Layers:

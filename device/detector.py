@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from device.alignment import reduce
+from device.onnx_session import onnx_session
 
 STRIDES = (8, 16, 32)
 MIN_SCORE = 0.6  # YuNet's demo asks for 0.9; doors have worse light, and the quality gate follows
@@ -139,12 +140,9 @@ def overlap(a: Face, b: Face) -> float:
 
 def _onnxruntime(model: bytes, threads: int) -> Forward | None:
     try:
-        import onnxruntime as ort
+        session = onnx_session(model, threads)
     except ImportError:
         return None
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = threads, 3
-    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     source = session.get_inputs()[0].name
     return lambda x: dict(zip(names, session.run(None, {source: x}), strict=True))

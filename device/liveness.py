@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from device.detector import Face
+from device.onnx_session import onnx_session
 from device.quality import pose
 from toolkit.errors import ArtifactError, MissingError, UsageError
 
@@ -156,11 +157,7 @@ def attack_probability(output: np.ndarray) -> float:
 
 
 def _onnx(model: bytes) -> tuple[Callable[[np.ndarray], np.ndarray], int]:
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 1, 3
-    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    session = onnx_session(model)
     source = session.get_inputs()[0]
     run = lambda x: session.run(None, {source.name: np.ascontiguousarray(x.transpose(0, 3, 1, 2))})[-1]  # noqa: E731
     return run, int(source.shape[2])

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from device.c_runtime import CompiledVerifier, check_source, compiler
+from device.onnx_session import onnx_session
 from export.manifest import MODELS, Bundle
 from toolkit.errors import ArtifactError, HyperverifyError, MissingError, UsageError
 
@@ -34,8 +35,6 @@ RUNTIMES = {
     "c": Runtime("", "c", "a C compiler", "sudo apt install gcc"),
 }
 PRECISIONS = ("int8", "fp32")
-# Without VNNI, ONNX Runtime multiplies bytes on x86 in pairs whose sums saturate, unless told not to.
-EXACT_BYTES = ("session.x64quantprecision", "1")
 
 
 class Verifier(AbstractContextManager["Verifier"]):
@@ -73,12 +72,7 @@ class FileVerifier(Verifier):
 class OnnxVerifier(FileVerifier):
     def __init__(self, model: bytes, precision: str, threads: int):
         super().__init__("onnxruntime", precision)
-        import onnxruntime as ort
-
-        options = ort.SessionOptions()
-        options.intra_op_num_threads, options.log_severity_level = threads, 3
-        options.add_session_config_entry(*EXACT_BYTES)
-        self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self._session = onnx_session(model, threads)
 
     def _run(self, x: np.ndarray) -> float:
         image = np.ascontiguousarray(x.transpose(0, 3, 1, 2))  # the file is NCHW
