@@ -43,7 +43,8 @@ def _buffers(spec: VerifierSpec, width_bytes: int) -> tuple[dict[str, int], dict
     if spec.layers[0].kind != "halves":  # which are made of the pixels themselves
         counts = {"image": spec.input_px**2 * 3} | counts
     sizes = {name: -(-count * width_bytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES for name, count in counts.items()}
-    first, last = ({"image": step} for step in (0, 1))
+    first = {"image": 0}
+    last = {"image": 1}
     for step, layer in enumerate(spec.layers, 1):
         first[layer.name], last[layer.name] = step, step + 1
         if layer.skip:

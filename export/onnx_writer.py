@@ -47,9 +47,9 @@ class _Writer(ABC):
     def build(self) -> None:
         """Walk the layers; `values` maps a layer to the tensor that later layers read."""
         values = self.values
-        x = self.begin()
-        if self.spec.layers[0].kind != "halves":
-            x = self.read(x)
+        self.begin()
+        # Halves are cut from the picture in the file's own type.
+        x = "image" if self.spec.layers[0].kind == "halves" else self.read("image")
         for layer in self.spec.layers:
             write = getattr(self, f"write_{layer.kind}", None)
             if write is None:
@@ -58,8 +58,8 @@ class _Writer(ABC):
         self.end(x)
 
     @abstractmethod
-    def begin(self) -> str:
-        """Write what all layers need; the name of the input."""
+    def begin(self) -> None:
+        """Write what all layers need."""
 
     @abstractmethod
     def read(self, x: str) -> str:
@@ -145,10 +145,9 @@ class _Float(_Writer):
         super().__init__(spec)
         self.tensors = layer_tensors(spec, theta)
 
-    def begin(self) -> str:
+    def begin(self) -> None:
         self.tensor("low", np.float32(-1.0))
         self.tensor("high", np.float32(1.0))
-        return "image"
 
     def read(self, x: str) -> str:
         return x
@@ -178,12 +177,11 @@ class _Int8(_Writer):
         super().__init__(spec)
         self.layers = quantise(spec, theta)
 
-    def begin(self) -> str:
+    def begin(self) -> None:
         for name, s in (("linear", LINEAR), ("leaky", LEAKY)):
             self.tensor(f"{name}.scale", np.float32(s.scale))
             self.tensor(f"{name}.zero", np.int8(s.zero))
         self.tensor("leaky.scale.up", np.float32(LEAKY.scale * (1 - ROUND_UP)))
-        return "image"
 
     def read(self, x: str) -> str:
         return self.dequantised(x, "linear")

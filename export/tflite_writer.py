@@ -151,9 +151,6 @@ class _Writer:
         image = self.tensor("image", shape, _UINT8, scales=np.array([PIXELS.scale]), zero=PIXELS.zero)
         return self.operator("QUANTIZE", [image], self.activation("centred", shape, LINEAR), schema.QuantizeOptionsT())
 
-    def _shape(self, layer: Layer) -> tuple[int, ...]:
-        return self.spec.shape(layer)
-
     def _padded(self, layer: Layer, x: int, scale: Scale) -> int:
         """TFLite's SAME padding is not symmetric at stride 2, so padding is then a step of its own."""
         p = layer.padding
@@ -186,7 +183,7 @@ class _Writer:
             return x
         options = schema.LeakyReluOptionsT()
         options.alpha = LEAKY_SLOPE
-        output = self.activation("", self._shape(layer), LEAKY)
+        output = self.activation("", self.spec.shape(layer), LEAKY)
         return self.operator("LEAKY_RELU", [x], output, options)
 
     def _part(self, x: int, begin: tuple[int, ...], end: tuple[int, ...], strides: tuple[int, ...]) -> int:
@@ -204,7 +201,7 @@ class _Writer:
         right = self._part(x, (0, 0, side - 1, 0), (1, height, side - 1 - layer.kernel, channels), (1, 1, -1, 1))
         options = schema.ConcatenationOptionsT()
         options.axis, options.fusedActivationFunction = 0, _NONE
-        output = self.activation(layer.name, self._shape(layer), LINEAR)
+        output = self.activation(layer.name, self.spec.shape(layer), LINEAR)
         return self.operator("CONCATENATION", [left, right], output, options)
 
     def write_mean(self, layer: Layer, x: int, _: dict[str, int]) -> int:
@@ -212,19 +209,20 @@ class _Writer:
         parts = [self._part(x, (i, 0, 0, 0), (i + 1, *size), (1, 1, 1, 1)) for i in range(maps)]
         options = schema.AddOptionsT()
         options.fusedActivationFunction = _NONE
-        if not self.integer:
-            added = self.operator("ADD", parts, self.activation("", self._shape(layer), LINEAR), options)
-            half = self.tensor("", (1,), _FLOAT, np.array([0.5], np.float32))
-            mean = schema.MulOptionsT()
-            mean.fusedActivationFunction = _NONE
-            return self.operator("MUL", [added, half], self.activation(layer.name, self._shape(layer), LINEAR), mean)
-        return self.operator("ADD", parts, self.activation(layer.name, self._shape(layer), summed(LEAKY)), options)
+        shape = self.spec.shape(layer)
+        if self.integer:
+            return self.operator("ADD", parts, self.activation(layer.name, shape, summed(LEAKY)), options)
+        added = self.operator("ADD", parts, self.activation("", shape, LINEAR), options)
+        half = self.tensor("", (1,), _FLOAT, np.array([0.5], np.float32))
+        halved = schema.MulOptionsT()
+        halved.fusedActivationFunction = _NONE
+        return self.operator("MUL", [added, half], self.activation(layer.name, shape, LINEAR), halved)
 
     def write_conv(self, layer: Layer, x: int, _: dict[str, int]) -> int:
         options = schema.Conv2DOptionsT()
         options.padding, options.strideW, options.strideH = _padding(layer), layer.stride, layer.stride
         options.fusedActivationFunction = _CLIP
-        output = self.activation(layer.name, self._shape(layer), LINEAR)
+        output = self.activation(layer.name, self.spec.shape(layer), LINEAR)
         self.operator("CONV_2D", [x, *self._parameters(layer, (0, 2, 3, 1), 0)], output, options)
         return self._activated(layer, output)
 
@@ -232,14 +230,14 @@ class _Writer:
         options = schema.DepthwiseConv2DOptionsT()
         options.padding, options.strideW, options.strideH = _padding(layer), layer.stride, layer.stride
         options.depthMultiplier, options.fusedActivationFunction = 1, _CLIP
-        output = self.activation(layer.name, self._shape(layer), LINEAR)
+        output = self.activation(layer.name, self.spec.shape(layer), LINEAR)
         self.operator("DEPTHWISE_CONV_2D", [x, *self._parameters(layer, (1, 2, 3, 0), 3)], output, options)
         return self._activated(layer, output)
 
     def write_add(self, layer: Layer, x: int, values: dict[str, int]) -> int:
         options = schema.AddOptionsT()
         options.fusedActivationFunction = _CLIP
-        output = self.activation(layer.name, self._shape(layer), LINEAR)
+        output = self.activation(layer.name, self.spec.shape(layer), LINEAR)
         self.operator("ADD", [x, values[layer.skip]], output, options)
         return self._activated(layer, output)
 
