@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import pickletools
 import struct
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
@@ -62,10 +63,13 @@ class _Steps:
         self._kept: dict[int, Any] = {}
 
     def result(self, data: bytes) -> Any:
-        for step, argument, _ in pickletools.genops(io.BytesIO(data)):
-            if step.name == "STOP":
-                return self._stack.pop()
-            self._take(step.name, argument)
+        with warnings.catch_warnings():
+            # pickletools warns of escapes in strings, which are bytes here.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            for step, argument, _ in pickletools.genops(io.BytesIO(data)):
+                if step.name == "STOP":
+                    return self._stack.pop()
+                self._take(step.name, argument)
         raise ValueError("it has no end")
 
     def _take(self, name: str, argument: Any) -> None:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests_support import labelled, record
 
@@ -111,6 +111,7 @@ def test_damaged_bin_packs_never_crash(data: st.DataObject, tmp_path: Path) -> N
 
 @fuzz
 @given(junk=st.binary(max_size=100))
+@example(junk=b"i\\\x00\n")  # of whose escape pickletools warns
 def test_junk_packs_never_crash(junk: bytes, tmp_path: Path) -> None:
     for suffix, read in ((".bin", read_bin), (".rec", read_rec)):
         (tmp_path / f"x{suffix}").write_bytes(junk)
