@@ -40,7 +40,7 @@ NETWORKS = (*EMBEDDINGS, "yunet")
 
 @dataclass(frozen=True)
 class Peer:
-    """`run` takes one aligned crop, uint8 RGB [112, 112, 3]; `faces` of them are worked on at once."""
+    """`run` takes one aligned crop, uint8 RGB [112, 112, 3], f of its own size too; `faces` are worked on at once."""
 
     name: str
     file_bytes: int
@@ -79,7 +79,11 @@ def _form(name: str, bundle: Bundle, stack: ExitStack) -> Peer:
         verifier = stack.enter_context(open_verifier(bundle, runtime, precision))
         kind = {"onnxruntime": "onnx", "c": "c"}.get(runtime, "tflite")
         size = len(bundle.read(MODELS[kind, precision]))
-    return Peer(name, size, Count(spec.params, spec.macs), lambda crop: verifier.score(shrink(crop, spec.framing)))
+
+    def run(crop: np.ndarray) -> float:
+        return float(verifier.score(crop if len(crop) == spec.input_px else shrink(crop, spec.framing)))
+
+    return Peer(name, size, Count(spec.params, spec.macs), run)
 
 
 def _sface() -> Peer:

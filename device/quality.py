@@ -24,7 +24,7 @@ ADVICE = {
 }
 
 
-# How sharpness falls with the size of the crop it is measured on: a crop of 64 px must reach four times as much as one
+# How sharpness falls with the size of the crop it is measured on: a face of 64 px must reach four times as much as one
 # of 112, measured on photographs of held-out people.
 DETAIL = 2.5
 INNER = (28, 32, 84, 104)  # left, top, right, bottom in pixels of 112: eyes to mouth, without hair and background
@@ -34,7 +34,7 @@ INNER = (28, 32, 84, 104)  # left, top, right, bottom in pixels of 112: eyes to 
 class QualityLimits:
     """Chosen on photographs of held-out people so that ordinary portraits pass; see docs/enrolment.md."""
 
-    min_eye_distance_px: float = 20.0  # the verifier's own input has its eyes 20 px apart
+    min_eye_distance_px: float = 20.0  # the verifier's own input has its eyes 23 px apart
     min_sharpness: float = 0.025  # of a 112 px crop: a Gaussian blur of 2 px falls below, sharp photos stay above 0.04
     min_brightness: float = 40.0
     max_brightness: float = 225.0

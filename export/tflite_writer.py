@@ -197,8 +197,9 @@ class _Writer:
 
     def write_halves(self, layer: Layer, x: int, _: dict[str, int]) -> int:
         _, height, side, channels = self.tensors[x].shape
-        left = self._part(x, (0, 0, 0, 0), (1, height, layer.kernel, channels), (1, 1, 1, 1))
+        # XNNPACK does not mirror. First, that one step leaves all others to one delegate.
         right = self._part(x, (0, 0, side - 1, 0), (1, height, side - 1 - layer.kernel, channels), (1, 1, -1, 1))
+        left = self._part(x, (0, 0, 0, 0), (1, height, layer.kernel, channels), (1, 1, 1, 1))
         options = schema.ConcatenationOptionsT()
         options.axis, options.fusedActivationFunction = 0, _NONE
         output = self.activation(layer.name, self.spec.shape(layer), LINEAR)

@@ -8,7 +8,7 @@ The file names a base configuration, settings that all variants share (a smaller
     [[variant]]
     name = "pooled"
     about = "one value a feature instead of its map"
-    verifier = { pooled = true }
+    verifier = { pooled = true, half = 0 }
 
 A search names what the verifier's form is drawn from instead; forms over a budget are drawn again:
 
@@ -75,7 +75,7 @@ def read_ablation(path: Path) -> list[Variant]:
     if unknown or not isinstance(data.get("base"), str) or bool(data.get("variant")) == bool(data.get("search")):
         expected = "base, common, and either [[variant]] or [search]"
         raise UsageError(f"{path} is not an ablation", got=unknown or sorted(data), expected=expected)
-    shared = read_toml(path.parent / data["base"]) | data.get("common", {})
+    shared = _changed(read_toml(path.parent / data["base"]), data.get("common", {}))
     if search := data.get("search"):
         return _drawn(path, shared, search)
     variants = [_variant(path, shared, dict(table)) for table in data["variant"]]
@@ -89,7 +89,15 @@ def _variant(path: Path, shared: dict[str, Any], table: dict[str, Any]) -> Varia
     name, about = table.pop("name", ""), table.pop("about", "")
     if not isinstance(name, str) or not name.replace("-", "").isalnum():
         raise UsageError(f"{path}: a variant's name is not possible", got=name, expected="letters, digits and -")
-    return Variant(name, str(about), parse_config(shared | table, path))
+    return Variant(name, str(about), parse_config(_changed(shared, table), path))
+
+
+def _changed(shared: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
+    """Settings with others over them; of the verifier's form too, only what those name."""
+    forms = [settings.get("verifier", {}) for settings in (shared, table)]
+    if all(isinstance(form, dict) for form in forms) and any(forms):
+        table = table | {"verifier": forms[0] | forms[1]}
+    return shared | table
 
 
 def _drawn(path: Path, shared: dict[str, Any], search: Any) -> list[Variant]:
@@ -113,7 +121,7 @@ def _drawn(path: Path, shared: dict[str, Any], search: Any) -> list[Variant]:
         form = {name: draw.choice(values) for name, values in choices.items()}
         about = ", ".join(f"{name} {_short(value)}" for name, value in form.items())
         try:
-            config = parse_config(shared | {"verifier": form}, path)
+            config = parse_config(_changed(shared, {"verifier": form}), path)
         except UsageError as error:
             if isinstance(error.__cause__, ArtifactError):
                 continue  # more stages than the picture has pixels for

@@ -13,7 +13,7 @@ from typing import Any
 
 from models.backbone import BACKBONES
 from models.schedule import Schedule
-from models.spec import DEFAULT_SPEC, VerifierSpec, mobile_spec
+from models.spec import DEFAULT_SPEC, WHOLE, VerifierSpec, mobile_spec
 from toolkit.errors import ArtifactError, UsageError
 
 LEAST_COHORT = 100  # templates whose highest tenth says something
@@ -82,6 +82,8 @@ class TrainConfig:
              "0 without a shared stage, where templates meet all faces"),
             (self.cohort_targets and self.generator == "embedding", "cohort_targets", True,
              "false for an embedding, whose scores are the same both ways"),
+            (self.generator == "embedding" and self.verifier.region != WHOLE.region, "verifier", "a part of the face",
+             f"region = {list(WHOLE.region)}, as `toolkit eval peers` shows faces to an embedding"),
             (self.margin < 0, "margin", self.margin, "0 or more"),
             (self.batch < 8, "batch", self.batch, "at least 8"),
             (self.shared_epochs < 0, "shared_epochs", self.shared_epochs, "0 (with --start) or more"),

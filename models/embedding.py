@@ -7,7 +7,8 @@ Faces compared with faces alone teach so small a network badly: both ends of eve
 learns as a verifier does, from scores under templates, and in the same step from its own cosines; what makes weights of
 templates is dropped at the end.
 
-Letters: N faces, C channels and H = W side of the last map, F = C·H·W values of an embedding, U enrolled photos.
+Letters: N faces, C channels, H height and W width of the last map, F = C·H·W values of an embedding, U enrolled
+photos.
 """
 
 from __future__ import annotations

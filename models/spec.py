@@ -275,14 +275,14 @@ def _size_after(layer: Layer, size: tuple[int, int]) -> tuple[int, int]:
 
 def mobile_spec(
     input_px: int = 64,
-    stem: int = 12,
+    stem: int = 8,
     blocks: tuple[tuple[int, int], ...] = ((16, 2), (16, 1), (16, 1), (24, 2), (24, 1), (24, 1), (24, 1)),
     expansion: int = 2,
-    features: int = 96,
+    features: int = 128,
     pooled: bool = False,
     kernel: int = 3,
-    region: tuple[int, int, int] = WHOLE.region,
-    half: int = 0,
+    region: tuple[int, int, int] = (8, 14, 96),
+    half: int = 36,
 ) -> VerifierSpec:
     """Stem, inverted residuals given as (channels, stride), 1×1 features, and a dense score over their whole map.
 
@@ -291,7 +291,8 @@ def mobile_spec(
     `kernel`, an odd number, is that of the blocks' depthwise layers.
     `pooled` puts MobileFaceNet's global depthwise layer, shared by all people, before the score.
     `region` is the square of the aligned face that f sees: left, top and size in pixels of its 112.
-    `half` above 0 shows f both halves of the face, that many columns of the input each and the right one mirrored.
+    `half` shows f both halves of the face, that many columns of the input each and the right one mirrored; half of the
+    input at least, and less than all of it. 0 shows f the face at once.
     """
     left, top, size = region
     layers = [Layer("halves", "halves", 3, 3, half)] if half else []
@@ -318,7 +319,7 @@ def _last_layers(layers: list[Layer], input_px: int, pooled: bool) -> list[Layer
     last = []
     if layers[0].kind == "halves":
         if pooled:
-            raise ValueError("pooled: only a square map can be, not that of a half")
+            raise ArtifactError("halves do not end in one value a feature", got="pooled", do="set half = 0")
         last.append(Layer("mean", "mean", features, features))
     if pooled:
         last.append(Layer("pool", "depthwise", features, features, height))

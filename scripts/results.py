@@ -27,7 +27,6 @@ HELD_OUT = ["--faces", "{data}/faces", "--split", "val"]
 PAIRS = ["pairs", "--faces", "{data}/lfw/view2.parquet", "--pairs", "{data}/lfw/pairs.txt"]
 RUNS = {
     **{f"pairs-{p}": [*PAIRS, "--precision", p] for p in PRECISIONS},
-    "pairs-mirrored": [*PAIRS, "--precision", "int8", "--mirror"],
     **{f"household-{p}": ["household", *HELD_OUT, "--enrol", "1,3,5", "--precision", p] for p in PRECISIONS},
     "household-plain-int8": ["household", *HELD_OUT, "--enrol", "3,5", "--plain-mean", "--precision", "int8"],
     **{f"kin-{p}": ["kin", *HELD_OUT, "--enrol", "1,3", "--precision", p] for p in PRECISIONS},

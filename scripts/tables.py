@@ -8,7 +8,6 @@ scripts/results.py writes docs/results. A table lives between `<!-- NAME -->` an
 from __future__ import annotations
 
 import json
-import math
 import re
 import sys
 from collections.abc import Callable
@@ -34,7 +33,6 @@ DOCUMENTS = ("README.md", *(f"docs/{page}.md" for page in PAGES))
 PRECISIONS = ("fp32", "int8")
 SIDES = {"one_sided": "one-sided", "both_sides": "both sides added"}
 AIMS = {"one_sided": 0.97, "both_sides": 0.985}  # accuracy, int8
-FMRS = ("1e-2", "1e-3", "1e-4")
 TMR_AIMS = {"1e-2": 0.93, "1e-3": 0.80}
 INTRODUCTION = """
 
@@ -55,19 +53,6 @@ def pairs(results: dict[str, Any]) -> str:
             rows.append([f"{name}, {precision}", accuracy, f"{r['eer']:.2%}", *misses])
     head = ["LFW view 2", "accuracy ± standard error", "EER", "FNMR at FMR 1e-2", "FNMR at FMR 1e-3"]
     return table(head, rows)
-
-
-def mirrored(results: dict[str, Any]) -> str:
-    """What the mean with the mirror image's score gains, int8; it costs f a second run."""
-    rows = []
-    for side, name in SIDES.items():
-        once, twice = (results[file][side] for file in ("pairs-int8", "pairs-mirrored"))
-        rows += [
-            [f"{name}, {kind}", f"{r['accuracy']:.2%}", f"{r['eer']:.2%}", f"{tmr(r, '1e-2'):.3f}",
-             f"{tmr(r, '1e-3'):.3f}", f"{runs} × f a face"]
-            for kind, r, runs in (("one run", once, 1), ("mean with the mirror image", twice, 2))
-        ]  # fmt: skip
-    return table(["LFW view 2, int8", "accuracy", "EER", "TMR at FMR 1e-2", "1e-3", "cost"], rows)
 
 
 def peers(results: dict[str, Any]) -> str:
@@ -191,16 +176,6 @@ def thresholds(results: dict[str, Any]) -> str:
     return table(head, rows)
 
 
-def preview(results: dict[str, Any]) -> str:
-    """What halves.json says of single probes of held-out people, beside what the shipped generator's says."""
-    rows = [
-        [number, name, *(f"{results[file]['operating_points'][number][f'fmr{fmr}']['fnmr']:.1%}" for fmr in FMRS)]
-        for number in results["h"]["operating_points"]
-        for file, name in (("h", "shipped"), ("halves", "preview"))
-    ]
-    return table(["enrolment photos", "", *(f"FNMR at FMR {fmr}" for fmr in FMRS)], rows)
-
-
 def weights(results: dict[str, Any]) -> str:
     h, v = results["h"], results["h"]["training"]["validation"]
     t = h["training"]
@@ -226,18 +201,9 @@ def refinement(results: dict[str, Any]) -> str:
     return (
         f"{table(head, rows)}\n\nGenerator {r['generator']['version']}, {r['enrolment_photos']} enrolment photos, "
         f"int8, single probes: {one['genuine_pairs']:,} genuine and {one['impostor_pairs']:,}\nimpostor pairs of "
-        f"{one['people']} people, one threshold for all, set on these impostors; a bank of {r['bank_faces']:,} faces.\n"
-        "Points of FNMR gained over the generator as learned, by refining it and by one pass of the shipped one: "
-        f"{_gains(r['rows'], 'fmr1e-3')} at\nFMR 1e-3, {_gains(r['rows'], 'fmr1e-4')} at 1e-4. "
+        f"{one['people']} people, one threshold for all, set on these impostors; a bank of {r['bank_faces']:,} faces. "
         "Two points are within doubt."
     )
-
-
-def _gains(rows: dict[str, Any], point: str) -> str:
-    """What refinement gains, and what one pass does, in points of FNMR."""
-    before, refined, now = (rows[name]["fnmr"][point]["rate"] if name in rows else math.nan for name in
-                            ("as learned", "as learned, then refined", "generated"))  # fmt: skip
-    return f"{100 * (before - refined):.1f} and {100 * (before - now):.1f}"
 
 
 def flips(results: dict[str, Any]) -> str:
@@ -277,9 +243,8 @@ def compared(name: str) -> Callable[[dict[str, Any]], str]:
 TABLES = {
     f.__name__: f
     for f in (
-        door, visitors, instructions, soak, cross, flips, pairs, peers, aims, mirrored, people_aims,
+        door, visitors, instructions, soak, cross, flips, pairs, peers, aims, people_aims,
         household, weighting, kin, groups, latency, peer_latency, peak, thresholds, weights, embedding, refinement,
-        preview,
     )
 }  # fmt: skip
 TABLES |= {name: compared(name) for name in ("ablations", "alike", "generators", "forms", "search", "longer", "views")}
@@ -296,7 +261,7 @@ class Results(dict[str, Any]):
 
 def read_results() -> Results:
     weights = ROOT / "models" / "weights"
-    files = [*sorted((ROOT / "docs" / "results").glob("*.json")), weights / "h.json", weights / "halves.json"]
+    files = [*sorted((ROOT / "docs" / "results").glob("*.json")), weights / "h.json"]
     network = open_embedding()
     return Results({file.stem: json.loads(file.read_text()) for file in files},
                    embedding=(network.about, network.count.params))  # fmt: skip

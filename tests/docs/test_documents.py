@@ -66,6 +66,10 @@ def test_results_are_those_of_the_shipped_weights() -> None:
     assert not others, "measured with other weights: run `make results DATA=…`"
 
 
+def test_the_shipped_weights_are_small() -> None:
+    assert sum(file.stat().st_size for file in (ROOT / "models" / "weights").iterdir()) <= 16_000_000
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):

@@ -44,7 +44,7 @@ def test_pairs_fp32_and_int8(subset: tuple[Path, Path], toolkit: Callable[..., A
         assert done.code == 0, done.err
         assert done.json["one_sided"]["genuine_pairs"] == PAIRS
         eer[precision] = {side: done.json[side]["eer"] for side in ("one_sided", "both_sides")}
-    # The model card has 4.2 % and 2.6 % on view 2; 240 pairs of view 1 may be two standard errors (4 points) worse.
+    # Once 4.2 % and 2.6 % on view 2; 240 pairs of view 1 may be two standard errors (4 points) worse.
     assert eer["fp32"]["one_sided"] <= 0.082, eer
     assert eer["fp32"]["both_sides"] <= 0.066, eer
     assert abs(eer["int8"]["one_sided"] - eer["fp32"]["one_sided"]) <= 0.02, eer

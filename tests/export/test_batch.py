@@ -38,7 +38,7 @@ def source(templates: np.ndarray, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("kind", ["onnx", "tflite"])
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-@pytest.mark.parametrize("spec", [DEFAULT_SPEC, mobile_spec(48, 10, ((9, 2), (33, 2)), 3, 21)])
+@pytest.mark.parametrize("spec", [DEFAULT_SPEC, mobile_spec(48, 10, ((9, 2), (33, 2)), 3, 21, half=0)])
 def test_a_filled_stencil_is_what_the_writer_writes(spec: object, precision: str, kind: str) -> None:
     stencil = Stencil(spec, kind, precision)  # type: ignore[arg-type]
     for seed in (11, 12):
@@ -73,7 +73,7 @@ def test_a_tar_file_that_was_cut_is_completed_to_the_same_bytes(toolkit: Toolkit
     assert toolkit("export-batch", source, "--out", tmp_path / "all.tar").code == 0
     whole = (tmp_path / "all.tar").read_bytes()
     assert (tmp_path / "all.tar").stat().st_mode & 0o077 == 0
-    for part in (0.3, 0.55, 0.99):
+    for part in (0.3, 0.55, 0.95):
         (tmp_path / "cut.tar").write_bytes(whole[: int(len(whole) * part)])
         done = toolkit("export-batch", source, "--out", tmp_path / "cut.tar", "--json")
         assert 0 < done.json["written"] <= PEOPLE

@@ -102,7 +102,7 @@ def test_sanitisers_find_nothing_and_every_score_is_the_references(
 
 
 @pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("spec", [DEFAULT_SPEC, mobile_spec(64, 10, ((9, 2), (9, 1), (17, 2), (33, 2)), 3, 21)])
+@pytest.mark.parametrize("spec", [DEFAULT_SPEC, mobile_spec(64, 10, ((9, 2), (9, 1), (17, 2), (33, 2)), 3, 21, half=0)])
 def test_sums_at_the_edge_of_their_range(
     spec: VerifierSpec, path: str, noise_faces: np.ndarray, tmp_path: Path
 ) -> None:
@@ -148,10 +148,11 @@ def test_header_tells_what_a_caller_needs(theta: np.ndarray) -> None:
     assert b'#include "' not in write_c_single(DEFAULT_SPEC, theta)
 
 
-def test_the_header_says_which_part_of_the_face_is_shown() -> None:
-    spec = mobile_spec(region=(8, 14, 96))
+@pytest.mark.parametrize("region", [(8, 14, 96), (0, 0, 112)])
+def test_the_header_says_which_part_of_the_face_is_shown(region: tuple[int, int, int]) -> None:
+    spec = mobile_spec(region=region)
     header = write_c(spec, np.zeros(spec.params, np.float32) + 0.01)[HEADER].decode()
-    for name, pixels in (("LEFT", 8), ("TOP", 14), ("SIZE", 96)):
+    for name, pixels in zip(("LEFT", "TOP", "SIZE"), region, strict=True):
         assert f"#define HV_REGION_{name} {pixels}\n" in header
 
 
@@ -164,7 +165,8 @@ def test_this_processor_is_tested_in_what_it_does_best(theta: np.ndarray, tmp_pa
 
 
 def test_arena_never_gives_one_place_to_two_live_buffers() -> None:
-    for spec in (DEFAULT_SPEC, mobile_spec(48), mobile_spec(96, 8, ((8, 1), (8, 1), (16, 2), (16, 1)), 4, 32)):
+    wide = mobile_spec(96, 8, ((8, 1), (8, 1), (16, 2), (16, 1)), 4, 32, half=0)
+    for spec in (DEFAULT_SPEC, mobile_spec(region=(0, 0, 112), half=0, stem=12, features=96), wide):
         for width in (1, 4):
             plan = plan_arena(spec, width)
             for a in plan.sizes:
@@ -198,7 +200,7 @@ def test_what_c_cannot_do_is_refused() -> None:
 
 
 def test_adding_outputs_of_two_scales_is_refused_by_all_integer_code() -> None:
-    spec = mobile_spec(48, 9, ((9, 1), (17, 2)))  # its first block adds the stem's leaky output
+    spec = mobile_spec(48, 9, ((9, 1), (17, 2)), half=0)  # its first block adds the stem's leaky output
     for refuse in (write_c, IntegerVerifier):
         with pytest.raises(ArtifactError, match=r"layer block1\.add: integer code adds linear outputs only"):
             refuse(spec, np.zeros(spec.params, np.float32))

@@ -10,7 +10,7 @@ import pytest
 from models.ablation import Variant, read_ablation, run_ablation, table
 from models.config import read_config
 from models.hypernetwork import GENERATORS
-from models.spec import DEFAULT_SPEC, MAX_FLOPS, MAX_PARAMS
+from models.spec import DEFAULT_SPEC, MAX_FLOPS, MAX_PARAMS, mobile_spec
 from models.validate import Validation
 from toolkit.errors import UsageError
 
@@ -22,14 +22,14 @@ name = "default"
 [[variant]]
 name = "pooled"
 about = "one value a feature"
-verifier = { pooled = true }
+verifier = { pooled = true, half = 0 }
 """
 SEARCH = """base = "base.toml"
 [search]
 trials = 2
 seed = 1
 least_params = 0
-verifier = { input_px = [56, 64], blocks = [[[16, 2], [16, 1], [24, 2]]] }
+verifier = { input_px = [56, 64], half = [40], blocks = [[[16, 2], [16, 1], [24, 2]]] }
 """
 
 
@@ -41,9 +41,9 @@ def written(folder: Path, text: str) -> Path:
 
 
 @pytest.mark.parametrize(("name", "default"), [("forms", -1), ("ablations", 0)])
-def test_the_committed_ablations_start_from_the_shipped_configuration(name: str, default: int) -> None:
+def test_the_committed_ablations_start_from_the_form_they_were_made_with(name: str, default: int) -> None:
     variants = read_ablation(Path(f"configs/{name}.toml"))
-    assert variants[default].config.verifier == DEFAULT_SPEC
+    assert variants[default].config.verifier == read_config(Path("configs/whole.toml")).verifier
     assert len({v.config.shared_epochs for v in variants}) == 1, "one budget for all"
     assert all(v.config.verifier.flops <= 5_000_000 for v in variants)
 
@@ -59,12 +59,11 @@ def test_the_committed_generators_see_equally_many_faces() -> None:
 
 def test_the_committed_views_differ_in_what_is_shown() -> None:
     variants = {v.name: v.config.verifier for v in read_ablation(Path("configs/views.toml"))}
-    assert variants["whole"] == DEFAULT_SPEC
-    assert variants["region"].layers == DEFAULT_SPEC.layers
-    halves = read_config(Path("configs/halves.toml")).verifier
-    assert variants["halves-36"] == halves
-    assert halves.region == variants["region"].region
-    assert variants["halves-32"].layers[1] == halves.layers[1], "the same stem"
+    assert variants["halves-36"] == DEFAULT_SPEC
+    assert variants["whole"] == read_config(Path("configs/whole.toml")).verifier
+    assert variants["region"].layers == variants["whole"].layers
+    assert variants["region"].region == DEFAULT_SPEC.region
+    assert variants["halves-32"].layers[1] == DEFAULT_SPEC.layers[1], "the same stem"
     assert all(form.flops <= MAX_FLOPS and form.params <= MAX_PARAMS for form in variants.values())
 
 
@@ -91,7 +90,7 @@ def test_a_search_is_told_best_first(tmp_path: Path) -> None:
     names = [line.split(" | ")[0] for line in table(results).splitlines()[2:]]
     assert names == ["| trial-02", "| trial-01"]
     assert (tmp_path / "out" / "ablation.md").read_text() == table(results) + "\n"
-    assert {t.about for t in trials} == {"input_px 56, blocks 16/2 16 24/2", "input_px 64, blocks 16/2 16 24/2"}
+    assert {t.about for t in trials} == {f"input_px {px}, half 40, blocks 16/2 16 24/2" for px in (56, 64)}
 
 
 def test_variants_share_what_is_common_and_differ_in_their_own(tmp_path: Path) -> None:
@@ -102,9 +101,18 @@ def test_variants_share_what_is_common_and_differ_in_their_own(tmp_path: Path) -
     assert default.config.hash != pooled.config.hash
 
 
+def test_of_the_verifiers_form_only_what_is_named_changes(tmp_path: Path) -> None:
+    text = TWO.replace("{ shared_epochs = 1 }", "{ verifier = { stem = 12, half = 0 } }")
+    text = text.replace("pooled = true, half = 0", "pooled = true")
+    default, pooled = (v.config.verifier for v in read_ablation(written(tmp_path, text)))
+    assert default == mobile_spec(stem=12, half=0)
+    assert pooled == mobile_spec(stem=12, half=0, pooled=True)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        (TWO.replace(", half = 0", ""), "set half = 0"),
         ("base = 'base.toml'", "is not an ablation"),
         (TWO + "[typo]", "is not an ablation"),
         (TWO.replace('"pooled"', '"default"'), "two variants have one name"),

@@ -76,8 +76,8 @@ def test_the_same_faces_give_the_same_bytes(small: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("spec", "backbone", "sha", "message"),
     [
-        (mobile_spec(input_px=72), "sface", SHA, "another input size"),
-        (mobile_spec(region=(8, 14, 96)), "sface", SHA, "another part of the face"),
+        (mobile_spec(input_px=72, half=40), "sface", SHA, "another input size"),
+        (mobile_spec(region=(0, 0, 112)), "sface", SHA, "another part of the face"),
         (DEFAULT_SPEC, "dlib", SHA, "another backbone;"),
         (DEFAULT_SPEC, "sface", "1" * 64, "another backbone file"),
     ],

@@ -125,7 +125,7 @@ def test_train_under_torchrun(toolkit: Callable[..., Any], tmp_path: Path) -> No
     rec(tmp_path / "x.rec", [Face(f.image, str(i // 4), "") for i, f in enumerate(some_faces(48))])
     (tmp_path / "c.toml").write_text(
         'backbone = "dlib"\nfaces = ["x.rec"]\nheld_out_share = 0.4\nbatch = 16\nbank = 8\nshared_epochs = 1\n'
-        "clusters = 2\nverifier = { input_px = 32, stem = 8, blocks = [[12, 2], [16, 2]], features = 16 }\n"
+        "clusters = 2\nverifier = { input_px = 32, stem = 8, blocks = [[12, 2], [16, 2]], features = 16, half = 0 }\n"
     )
     words = ("train", "--config", tmp_path / "c.toml", "--data", tmp_path, "--out", tmp_path / "run", "--threads", 1)
     done = torchrun("-m", "toolkit", *words)

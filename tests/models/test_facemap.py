@@ -256,7 +256,7 @@ def test_train_from_recordio_and_shards(toolkit: Callable[..., Any], tmp_path: P
     shard(tmp_path / "sets" / "000.tar", faces[48:])
     (tmp_path / "c.toml").write_text(
         'faces = ["sets"]\nheld_out_share = 0.3\nbatch = 16\nbank = 8\nshared_epochs = 0.5\nclusters = 2\n'
-        "verifier = { input_px = 32, stem = 8, blocks = [[12, 2], [16, 2]], features = 16 }\n"
+        "verifier = { input_px = 32, stem = 8, blocks = [[12, 2], [16, 2]], features = 16, half = 0 }\n"
     )
     environment = {"HYPERVERIFY_CACHE": str(tmp_path / "cache")}
     done = toolkit("train", "--config", "c.toml", "--data", tmp_path, "--out", "run", "--json", **environment)

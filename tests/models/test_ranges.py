@@ -12,7 +12,7 @@ from models.ranges import fill_ranges
 from models.spec import mobile_spec
 from models.verifier import to_input, verify_users
 
-SPEC = mobile_spec(32, 8, ((12, 2), (16, 2)), features=16)
+SPEC = mobile_spec(32, 8, ((12, 2), (16, 2)), features=16, half=0)
 
 
 def faces(count: int) -> np.ndarray:

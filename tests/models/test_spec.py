@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
 from export.onnx_writer import _Writer as OnnxWriter
 from export.tflite_writer import _Writer as TfliteWriter
+from models.config import read_config
 from models.spec import DEFAULT_SPEC, KINDS, MAX_FLOPS, MAX_PARAMS, Framing, Layer, VerifierSpec, mobile_spec
 from toolkit.errors import ArtifactError
 
-HALVES = mobile_spec(half=36)
+WHOLE_FACE = mobile_spec(region=(0, 0, 112), half=0)
+
+
+def test_bundles_of_whole_faces_keep_their_spec() -> None:
+    """Its hash stands in manifests that are in the field, and in models/weights of before."""
+    spec = read_config(Path("configs/whole.toml")).verifier
+    assert spec.hash == "5c3f4e6e9a7cabf28297c84b543525900a45b8b172cc32e7f70d7d616262707b"
 
 
 def test_default_keeps_the_papers_budget() -> None:
@@ -45,8 +53,8 @@ def test_every_writer_knows_every_kind(kind: str, writer: type) -> None:
 
 
 def test_halves_and_whole_faces_use_every_kind() -> None:
-    assert {layer.kind for layer in HALVES.layers} == set(KINDS)
-    assert {layer.kind for layer in DEFAULT_SPEC.layers} == set(KINDS) - {"halves", "mean"}
+    assert {layer.kind for layer in DEFAULT_SPEC.layers} == set(KINDS)
+    assert {layer.kind for layer in WHOLE_FACE.layers} == set(KINDS) - {"halves", "mean"}
 
 
 def test_a_spec_of_halves_counts_both_of_them() -> None:
@@ -66,30 +74,30 @@ def test_halves_that_do_not_make_a_face_are_refused(half: object) -> None:
 
 
 def test_halves_end_in_their_mean_right_before_the_score() -> None:
-    *layers, mean, score = HALVES.layers
+    *layers, mean, score = DEFAULT_SPEC.layers
     late = Layer("late", "conv", mean.in_channels, mean.in_channels)
     with pytest.raises(ArtifactError, match="mean"):
-        dataclasses.replace(HALVES, layers=(*layers, mean, late, score))
+        dataclasses.replace(DEFAULT_SPEC, layers=(*layers, mean, late, score))
     with pytest.raises(ArtifactError, match="mean"):
-        dataclasses.replace(HALVES, layers=(*layers[1:], mean, score))
+        dataclasses.replace(DEFAULT_SPEC, layers=(*layers[1:], mean, score))
     with pytest.raises(ArtifactError, match="score"):
-        dataclasses.replace(HALVES, layers=(*layers, score))
+        dataclasses.replace(DEFAULT_SPEC, layers=(*layers, score))
 
 
 def test_round_trip_keeps_the_hash() -> None:
     again = VerifierSpec.from_dict(DEFAULT_SPEC.to_dict())
     assert again == DEFAULT_SPEC
     assert again.hash == DEFAULT_SPEC.hash
-    assert mobile_spec(stem=8).hash != DEFAULT_SPEC.hash
+    assert mobile_spec(stem=12).hash != DEFAULT_SPEC.hash
 
 
 def test_a_region_is_part_of_the_spec_and_no_region_is_the_whole_face() -> None:
-    part = mobile_spec(region=(8, 14, 96))
+    part = mobile_spec(region=(8, 14, 96), half=0)
     assert VerifierSpec.from_dict(json.loads(json.dumps(part.to_dict()))) == part
-    assert part.hash != DEFAULT_SPEC.hash
-    assert "region" not in DEFAULT_SPEC.to_dict(), "or bundles from before would be refused"
+    assert part.hash != WHOLE_FACE.hash
+    assert "region" not in WHOLE_FACE.to_dict(), "or bundles from before would be refused"
     assert part.framing == Framing(64, 8, 14, 96)
-    assert DEFAULT_SPEC.framing.region == (0, 0, 112)
+    assert WHOLE_FACE.framing.region == (0, 0, 112)
 
 
 OUTSIDE = ([0, 0, 113], [17, 0, 96], [0, -1, 96], [0, 0, 0], [30, 14, 52], [4, 14, 96], [8, 0, 96])
@@ -114,14 +122,14 @@ def test_a_region_outside_of_the_face_is_refused(region: object) -> None:
     ],
 )
 def test_a_spec_that_does_not_hang_together_is_refused(change: dict[str, object]) -> None:
-    first, *rest = DEFAULT_SPEC.layers
+    first, *rest = WHOLE_FACE.layers
     with pytest.raises(ArtifactError, match="does not fit"):
         VerifierSpec(64, (dataclasses.replace(first, **change), *rest))  # type: ignore[arg-type]
 
 
 def test_a_spec_must_end_in_one_score() -> None:
     with pytest.raises(ArtifactError, match="dense layer"):
-        VerifierSpec(64, DEFAULT_SPEC.layers[:-1])
+        VerifierSpec(64, WHOLE_FACE.layers[:-1])
 
 
 @pytest.mark.parametrize(

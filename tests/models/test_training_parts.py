@@ -209,7 +209,7 @@ def test_cosines_normalised_by_a_cohort() -> None:
 
 
 def test_muon_turns_every_direction_of_a_convolution_alike() -> None:
-    spec = mobile_spec(32, 8, ((12, 2),), features=16)
+    spec = mobile_spec(32, 8, ((12, 2),), features=16, half=0)
     trunk = Trunk(spec)
     trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     conv = next(m for m in trunk.convs.values() if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1))
@@ -258,6 +258,7 @@ def test_settings_that_came_later_leave_the_hash_of_runs_alone() -> None:
             "without a shared stage",
         ),
         ('faces = ["a"]\ngenerator = "embedding"\ncohort_targets = true', "false for an embedding"),
+        ('faces = ["a"]\ngenerator = "embedding"', r"region = \[0, 0, 112\]"),
         ('faces = ["a"]\nperson_targets = 1.5', "person_targets is not possible"),
         ('faces = ["a"]\naugmentation = [[0.0, 1.0], [1.0, -0.5]]', "augmentation is not possible"),
         ("faces = [", "is not TOML"),

@@ -40,7 +40,12 @@ def convolve(x: tf.Tensor, layer: Layer) -> tf.Tensor:
 def verify(x: tf.Tensor) -> tf.Tensor:
     outputs: dict[str, tf.Tensor] = {}
     for layer in spec.layers:
-        x = x + outputs[layer.skip] if layer.kind == "add" else convolve(x, layer)
+        if layer.kind == "halves":
+            x = tf.concat([x[:, :, : layer.kernel], tf.reverse(x, [2])[:, :, : layer.kernel]], 0)
+        elif layer.kind == "mean":
+            x = tf.reduce_mean(x, 0, keepdims=True)
+        else:
+            x = x + outputs[layer.skip] if layer.kind == "add" else convolve(x, layer)
         if layer.kind != "dense":
             x = tf.clip_by_value(x, -1.0, 1.0)
         if layer.activation == "leaky":
