@@ -24,7 +24,6 @@ class FileScorer:
     spec: VerifierSpec
     precision: str = "fp32"
     runtime: str = "auto"
-    mirrored: bool = False  # the mean of a face's score and of its mirror image's: twice the verifier's time
 
     def open(self, theta: np.ndarray) -> Verifier:
         """θ [P] as a model file, loaded."""
@@ -37,7 +36,4 @@ class FileScorer:
     def scores(self, theta: np.ndarray, pixels: np.ndarray) -> np.ndarray:
         """θ [P] and faces uint8 RGB [N, H, W, 3] to float64 [N]."""
         with self.open(theta) as verifier:
-            found = np.array([verifier.score(face) for face in pixels])
-            if self.mirrored:
-                found = (found + [verifier.score(np.ascontiguousarray(face[:, ::-1])) for face in pixels]) / 2
-            return found
+            return np.array([verifier.score(face) for face in pixels])

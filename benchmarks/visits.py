@@ -137,7 +137,7 @@ def levels(scores: np.ndarray) -> np.ndarray:
 def noise_of(scores: np.ndarray) -> float:
     """The deviation of independent noise that would move the mean of the first n frames as it moves.
 
-    A frame's own deviation would not do: the noise of neighbours is correlated, mirrored frames against the others.
+    A frame's own deviation would not do: the noise of neighbours is correlated.
     Visits with a frame at an end of the int8 range, beyond which nothing strays, would tell too little of it.
     """
     whole = scores[~np.isnan(scores[:, LEVEL_FRAMES - 1]), :LEVEL_FRAMES]

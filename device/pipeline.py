@@ -84,13 +84,12 @@ class Pipeline:
         found: list[Observation] = []
         for track in tracks:
             seen = Observation(face=track.face, track=track.number, times_ms=whole.times_ms if not found else {})
-            # A face and its mirror image err differently: scored in turns, their mean errs less, at no cost.
-            self._judge(seen, rgb, mirrored=self.tracker.updates % 2 == 0)
+            self._judge(seen, rgb)
             found.append(seen)
         return found
 
-    def _judge(self, seen: Observation, rgb: np.ndarray, *, mirrored: bool = False) -> None:
-        """Align, check and score `seen.face`, or its mirror image."""
+    def _judge(self, seen: Observation, rgb: np.ndarray) -> None:
+        """Align, check and score `seen.face`."""
         assert seen.face is not None
         with _timed(seen, "align"):
             seen.crop = align(rgb, seen.face.landmarks, self.framing)
@@ -98,8 +97,7 @@ class Pipeline:
             seen.reason = seen.quality.reason
         if not seen.reason:
             with _timed(seen, "verify"):
-                face = np.ascontiguousarray(seen.crop[:, ::-1]) if mirrored else seen.crop
-                seen.scores = {user: verifier.score(face) for user, verifier in self.verifiers.items()}
+                seen.scores = {user: verifier.score(seen.crop) for user, verifier in self.verifiers.items()}
 
 
 def total_ms(observations: Sequence[Observation]) -> float:

@@ -32,11 +32,10 @@ class Tracker:
         self._detector, self._every, self._largest_only = detector, detect_every, largest_only
         self._tracks: list[Track] = []
         self._numbers = self._since = 0
-        self.searches = self.updates = 0
+        self.searches = 0
 
     def update(self, rgb: np.ndarray, small: np.ndarray | None = None) -> list[Track]:
         """Faces seen in this frame, uint8 RGB [H, W, 3], largest first."""
-        self.updates += 1
         self._since += 1
         visible = [track for track in self._tracks if not track.missing]
         if not visible or self._since >= self._every:

@@ -228,13 +228,3 @@ def test_operating_points_say_what_they_were_set_on() -> None:
         2,
         2,
     )
-
-
-def test_a_mirrored_score_is_the_mean_of_both(theta: np.ndarray, noise_faces: np.ndarray) -> None:
-    spec = Generator().info.spec
-    once, twice = FileScorer(spec, "int8"), FileScorer(spec, "int8", mirrored=True)
-    flipped = np.ascontiguousarray(noise_faces[:, :, ::-1])
-    both = [once.scores(theta, faces) for faces in (noise_faces, flipped)]
-    assert not np.array_equal(both[0], both[1])
-    np.testing.assert_allclose(twice.scores(theta, noise_faces), np.mean(both, axis=0), atol=1e-12)
-    np.testing.assert_array_equal(twice.scores(theta, noise_faces), twice.scores(theta, flipped))

@@ -40,10 +40,6 @@ from toolkit.errors import UsageError
 from toolkit.output import command_line, emit, note
 from toolkit.refiner import BankFile, RefineSeconds, load_refiner
 
-Mirror = Annotated[
-    bool, typer.Option("--mirror", help="Score each face and its mirror image, and take the mean: f runs twice.")
-]
-
 app = typer.Typer(
     help="Error rates: every enrolled photo becomes a real model file, and that file scores the probes.",
     no_args_is_help=True,
@@ -62,7 +58,6 @@ def pairs(
     runtime: RuntimeName = "auto",
     generator: GeneratorFile = None,
     backbone: BackboneFile = None,
-    mirror: Mirror = False,
     plot: Plot = None,
     threads: Threads = 2,
     json: Json = False,
@@ -73,7 +68,7 @@ def pairs(
     Clopper-Pearson 95 % intervals; those thresholds are set on the same impostor pairs.
     """
     check_pairs(faces, pairs)
-    h, enrol, scorer = prepare(generator, precision, runtime, plot, mirror)
+    h, enrol, scorer = prepare(generator, precision, runtime, plot)
     from benchmarks.pairs import evaluate_pairs
     from benchmarks.protocols import pairs_of_pack, read_pairs
 
@@ -103,7 +98,6 @@ def household(
     refine: BankFile = None,
     refine_seconds: RefineSeconds = 0.0,
     plain_mean: Annotated[bool, typer.Option(help="Fuse enrolment photos without regard to sharpness.")] = False,
-    mirror: Mirror = False,
     plot: Plot = None,
     threads: Threads = 2,
     json: Json = False,
@@ -117,7 +111,7 @@ def household(
     numbers = counts(enrol)
     if plain_mean and refine:
         raise UsageError("--refine fuses photos as `toolkit enroll` does", got="--plain-mean", do="leave one out")
-    h, _, scorer = prepare(generator, precision, runtime, plot, mirror)
+    h, _, scorer = prepare(generator, precision, runtime, plot)
     way = refined_or_generated(h, load_refiner(h, refine, refine_seconds), plain_mean)
     from benchmarks.household import evaluate_household
 

@@ -47,7 +47,7 @@ def counts(text: str) -> list[int]:
 
 
 def prepare(
-    generator: Path | None, precision: str, runtime: str, plot: Path | None, mirror: bool = False
+    generator: Path | None, precision: str, runtime: str, plot: Path | None
 ) -> tuple[Generator, Enrol, FileScorer]:
     """The generator, the way to enrol with it, and what scores. Raises UsageError or MissingError before any work."""
     from device.runtimes import check_precision, choose_runtime
@@ -65,7 +65,7 @@ def prepare(
 
         check_plotting(plot)
     h = Generator(generator or SHIPPED)
-    return h, Generated(h), FileScorer(h.info.spec, precision, name, mirror)
+    return h, Generated(h), FileScorer(h.info.spec, precision, name)
 
 
 def refined_or_generated(h: Generator, refiner: Refiner | None, plain_mean: bool) -> Enrol:
@@ -111,7 +111,6 @@ def generator_facts(kind: str, h: Generator, enrol: Enrol, scorer: FileScorer) -
         "enrolment": enrol.method,
         "precision": scorer.precision,
         "runtime": scorer.runtime,
-        "mirrored": scorer.mirrored,
         "packages": packages(),
     }
 
