@@ -72,7 +72,7 @@ def test_a_newer_schema_is_refused(copy: Path) -> None:
 
 def test_a_changed_spec_is_refused(copy: Path) -> None:
     manifest = json.loads((copy / MANIFEST).read_text())
-    manifest["spec"]["layers"][0]["stride"] = 1
+    manifest["spec"]["layers"][1]["stride"] = 1
     (copy / MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(ArtifactError):
         open_bundle(copy)
