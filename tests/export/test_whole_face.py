@@ -26,6 +26,7 @@ from export.stencil import Stencil, file_tensors
 from export.tolerances import FP32_ATOL
 from models.config import read_config
 from models.hypernetwork import HyperNetwork
+from models.spec import Framing
 from models.verifier import to_input, verify_users
 from tests.export.test_c import COMPILERS, PATHS, STRICT, built, sanitised_scores, written
 
@@ -122,7 +123,7 @@ def test_files_written_in_bulk_are_the_same(kind: str, precision: str, theta: np
 def test_a_bundle_of_one_scores_photos_and_video(
     theta: np.ndarray, photos: Path, detector_bytes: bytes, tmp_path: Path
 ) -> None:
-    content = BundleContent("obama", SPEC, theta, {}, 1, {}, 1, detector_bytes, {})
+    content = BundleContent("obama", SPEC, theta, {}, 1, {"fmr1e-3": {"threshold": 0.3}}, 1, detector_bytes, {})
     write_bundle(content, tmp_path / "obama.hvb", replace=False)
     bundle = open_bundle(tmp_path / "obama.hvb")
     assert bundle.spec == SPEC
@@ -134,4 +135,4 @@ def test_a_bundle_of_one_scores_photos_and_video(
         expected = IntegerVerifier(SPEC, theta).scores(found.crop[None])[0] / 128
         assert found.scores["obama"] == pytest.approx(expected, abs=2 / 128)
     assert seen.face is not None
-    np.testing.assert_array_equal(seen.crop, align(frame, seen.face.landmarks), "the face is cut as it was before")
+    np.testing.assert_array_equal(seen.crop, align(frame, seen.face.landmarks, Framing(64)), "all of the face")
