@@ -40,13 +40,17 @@ NETWORKS = (*EMBEDDINGS, "yunet")
 
 @dataclass(frozen=True)
 class Peer:
-    """`run` takes one aligned crop, uint8 RGB [112, 112, 3], f of its own size too; `faces` are worked on at once."""
+    """`run` takes one aligned crop, uint8 RGB [112, 112, 3]; `faces` of them are worked on at once.
+
+    `score`: f alone, on what it is shown of a crop.
+    """
 
     name: str
     file_bytes: int
     count: Count
     run: Callable[[np.ndarray], object]
     faces: int = 1
+    score: Callable[[np.ndarray], object] | None = None
 
 
 def form_names() -> list[str]:
@@ -79,11 +83,8 @@ def _form(name: str, bundle: Bundle, stack: ExitStack) -> Peer:
         verifier = stack.enter_context(open_verifier(bundle, runtime, precision))
         kind = {"onnxruntime": "onnx", "c": "c"}.get(runtime, "tflite")
         size = len(bundle.read(MODELS[kind, precision]))
-
-    def run(crop: np.ndarray) -> float:
-        return float(verifier.score(crop if len(crop) == spec.input_px else shrink(crop, spec.framing)))
-
-    return Peer(name, size, Count(spec.params, spec.macs), run)
+    run = lambda crop: verifier.score(shrink(crop, spec.framing))  # noqa: E731
+    return Peer(name, size, Count(spec.params, spec.macs), run, score=verifier.score)
 
 
 def _sface() -> Peer:
@@ -163,7 +164,8 @@ def compare_peers(bundle: Bundle, crops: np.ndarray, runs: int, probe: bool = Tr
                 peers.append(open_peer(name, bundle, stack))
             except MissingError as error:
                 rows.append({"name": name, "missing": str(error)})
-        twins = [_at_its_size(peer, shrink(crops[0], bundle.spec.framing)) for peer in peers if _is_form(peer)]
+        shown = shrink(crops[0], bundle.spec.framing)
+        twins = [replace(peer, run=partial(_always, peer.score, shown)) for peer in peers if peer.score]
         timings = interleaved([*peers, *twins], crops, runs)
         alone = {twin.name: timing.summary() for twin, timing in zip(twins, timings[len(peers) :], strict=True)}
         for peer, timing in zip(peers, timings, strict=False):
@@ -174,13 +176,8 @@ def compare_peers(bundle: Bundle, crops: np.ndarray, runs: int, probe: bool = Tr
     return rows
 
 
-def _is_form(peer: Peer) -> bool:
-    return peer.name.startswith("f ")
-
-
-def _at_its_size(peer: Peer, crop: np.ndarray) -> Peer:
-    """The same on a crop that needs no shrinking."""
-    return replace(peer, run=lambda _: peer.run(crop))
+def _always(score: Callable[[np.ndarray], object], shown: np.ndarray, _: np.ndarray) -> object:
+    return score(shown)
 
 
 def interleaved(peers: list[Peer], crops: np.ndarray, runs: int) -> list[Timing]:
