@@ -40,7 +40,7 @@ def plan_arena(spec: VerifierSpec, width_bytes: int) -> Plan:
 def _buffers(spec: VerifierSpec, width_bytes: int) -> tuple[dict[str, int], dict[str, tuple[int, int]]]:
     """Size in bytes, and the steps from the one that writes to the last that reads, of every buffer."""
     counts = {layer.name: prod(spec.shape(layer)) for layer in spec.layers}
-    if spec.layers[0].kind != "halves":  # which are made of the pixels themselves
+    if not spec.halved:  # halves are made of the pixels themselves
         counts = {"image": spec.input_px**2 * 3} | counts
     sizes = {name: -(-count * width_bytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES for name, count in counts.items()}
     first = {"image": 0}

@@ -113,8 +113,8 @@ class _Writer:
         return f"({math.ceil(value * 128)})" if self.precision == "int8" else f"({_float(value)})"
 
     def source(self) -> str:
-        x, halves = "image", self.spec.layers[0].kind == "halves"
-        if not halves:
+        x = "image"
+        if not self.spec.halved:
             self.calls.append(f"hv_image(rgb, {self._at(x)}, {self.spec.input_px**2 * 3});")
         for layer in self.spec.layers:
             write = getattr(self, f"write_{layer.kind}", None)
@@ -123,7 +123,7 @@ class _Writer:
             write(layer, x)
             x = layer.name
             self.calls.append(f"HV_LAYER({self._at(x)}, {prod(self.spec.shape(layer))})")
-        kernels = _kernels(self.precision, "halves" if halves else "whole")
+        kernels = _kernels(self.precision, "halves" if self.spec.halved else "whole")
         for name, value in self._constants().items():
             kernels = kernels.replace(f"@{name}@", str(value))
         body = "\n".join(f"    {line}" for line in self.calls)
@@ -135,7 +135,7 @@ class _Writer:
                 *self.arrays,
                 f"{self.score} hv_score(const uint8_t rgb[HV_INPUT_PX * HV_INPUT_PX * 3], void *arena) {{",
                 f"    {self.activation} *const memory = ({self.activation} *)arena;",
-                *(["    int map;"] if halves else []),
+                *(["    int map;"] if self.spec.halved else []),
                 body,
                 f"    return *({self._at(x)});",
                 "}\n",

@@ -49,7 +49,7 @@ class _Writer(ABC):
         values = self.values
         self.begin()
         # Halves are cut from the picture in the file's own type.
-        x = "image" if self.spec.layers[0].kind == "halves" else self.read("image")
+        x = "image" if self.spec.halved else self.read("image")
         for layer in self.spec.layers:
             write = getattr(self, f"write_{layer.kind}", None)
             if write is None:

@@ -94,9 +94,9 @@ def _variant(path: Path, shared: dict[str, Any], table: dict[str, Any]) -> Varia
 
 def _changed(shared: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
     """Settings with others over them; of the verifier's form too, only what those name."""
-    forms = [settings.get("verifier", {}) for settings in (shared, table)]
-    if all(isinstance(form, dict) for form in forms) and any(forms):
-        table = table | {"verifier": forms[0] | forms[1]}
+    before, form = shared.get("verifier"), table.get("verifier")
+    if isinstance(before, dict) and isinstance(form, dict):
+        table = table | {"verifier": before | form}
     return shared | table
 
 

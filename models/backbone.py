@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from device.onnx_session import onnx_session
 from models.files import MODEL_FILES, find_model
 from models.spec import CROP_PX
 from toolkit.errors import MissingError, UsageError
@@ -68,12 +69,7 @@ class OnnxBackbone:
 
     @cached_property
     def _session(self) -> Any:
-        import onnxruntime as ort
-
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 3
-        return ort.InferenceSession(self._graph(), options, providers=["CPUExecutionProvider"])
+        return onnx_session(self._graph())
 
     def embed(self, crops: np.ndarray) -> np.ndarray:
         """Raises UsageError for anything but uint8 [N, 112, 112, 3]."""

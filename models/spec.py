@@ -222,6 +222,11 @@ class VerifierSpec:
         return 2 * self.macs
 
     @property
+    def halved(self) -> bool:
+        """Whether f sees a face as two halves."""
+        return self.layers[0].kind == "halves"
+
+    @property
     def trunk(self) -> list[Layer]:
         """The layers with weights before the last one."""
         return [layer for layer in self.layers[:-1] if layer.weighted]

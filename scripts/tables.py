@@ -260,8 +260,7 @@ class Results(dict[str, Any]):
 
 
 def read_results() -> Results:
-    weights = ROOT / "models" / "weights"
-    files = [*sorted((ROOT / "docs" / "results").glob("*.json")), weights / "h.json"]
+    files = [*sorted((ROOT / "docs" / "results").glob("*.json")), ROOT / "models" / "weights" / "h.json"]
     network = open_embedding()
     return Results({file.stem: json.loads(file.read_text()) for file in files},
                    embedding=(network.about, network.count.params))  # fmt: skip

@@ -7,6 +7,10 @@ import struct
 import numpy as np
 
 from models.packs import RECORD_MAGIC
+from models.spec import mobile_spec
+
+# The form that was shipped before, of bundles that are in the field: configs/whole.toml.
+WHOLE_FACE = mobile_spec(region=(0, 0, 112), half=0, stem=12, features=96)
 
 
 def describe(reference: np.ndarray, found: np.ndarray) -> str:

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests_support import WHOLE_FACE
 
 from device.c_runtime import check_source, compiler
 from device.runtimes import choose_runtime, installed_runtimes, load_verifier
 from export.bundle import write_model
-from models.spec import DEFAULT_SPEC, mobile_spec
+from models.spec import DEFAULT_SPEC
 from toolkit.errors import ArtifactError, MissingError, UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -59,8 +60,7 @@ def test_only_our_own_c_code_is_compiled(theta: np.ndarray) -> None:
     """A bundle may come from anywhere; compiled code runs with the user's rights."""
     own = write_model(DEFAULT_SPEC, theta, "c", "int8")
     check_source(DEFAULT_SPEC, own)
-    before = mobile_spec(region=(0, 0, 112), half=0, stem=12, features=96)  # of bundles that are in the field
-    check_source(before, write_model(before, np.full(before.params, 0.01, np.float32), "c", "int8"))
+    check_source(WHOLE_FACE, write_model(WHOLE_FACE, np.full(WHOLE_FACE.params, 0.01, np.float32), "c", "int8"))
     for old, new in (
         (b"    hv_halves(", b"    system(0); hv_halves("),
         (b"static const int32_t score_bias[] = {", b"static const int32_t score_bias[] = { (int32_t)main,"),

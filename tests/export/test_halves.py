@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from tests_support import WHOLE_FACE
 
 from device.c_runtime import CompiledVerifier
 from device.runtimes import RUNTIMES, load_verifier, precisions
@@ -16,7 +16,6 @@ from export.bundle import write_model
 from export.c_writer import write_c_single
 from export.integer import IntegerVerifier
 from export.tolerances import FP32_ATOL
-from models.config import read_config
 from models.spec import DEFAULT_SPEC
 from models.verifier import to_input, verify_users
 from toolkit.errors import ArtifactError
@@ -60,4 +59,4 @@ def test_a_mean_of_linear_outputs_is_refused_by_int8_writers_alone(theta: np.nda
 def test_the_arena_is_as_small_as_a_whole_faces() -> None:
     plan = plan_arena(DEFAULT_SPEC, 1)
     assert "image" not in plan.offsets, "halves are made of the pixels themselves"
-    assert plan.size_bytes <= plan_arena(read_config(Path("configs/whole.toml")).verifier, 1).size_bytes
+    assert plan.size_bytes <= plan_arena(WHOLE_FACE, 1).size_bytes

@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests_support import WHOLE_FACE
 
 from models.ablation import Variant, read_ablation, run_ablation, table
-from models.config import read_config
 from models.hypernetwork import GENERATORS
 from models.spec import DEFAULT_SPEC, MAX_FLOPS, MAX_PARAMS, mobile_spec
 from models.validate import Validation
@@ -43,7 +43,7 @@ def written(folder: Path, text: str) -> Path:
 @pytest.mark.parametrize(("name", "default"), [("forms", -1), ("ablations", 0)])
 def test_the_committed_ablations_start_from_the_form_they_were_made_with(name: str, default: int) -> None:
     variants = read_ablation(Path(f"configs/{name}.toml"))
-    assert variants[default].config.verifier == read_config(Path("configs/whole.toml")).verifier
+    assert variants[default].config.verifier == WHOLE_FACE
     assert len({v.config.shared_epochs for v in variants}) == 1, "one budget for all"
     assert all(v.config.verifier.flops <= 5_000_000 for v in variants)
 
@@ -60,7 +60,7 @@ def test_the_committed_generators_see_equally_many_faces() -> None:
 def test_the_committed_views_differ_in_what_is_shown() -> None:
     variants = {v.name: v.config.verifier for v in read_ablation(Path("configs/views.toml"))}
     assert variants["halves-36"] == DEFAULT_SPEC
-    assert variants["whole"] == read_config(Path("configs/whole.toml")).verifier
+    assert variants["whole"] == WHOLE_FACE
     assert variants["region"].layers == variants["whole"].layers
     assert variants["region"].region == DEFAULT_SPEC.region
     assert variants["halves-32"].layers[1] == DEFAULT_SPEC.layers[1], "the same stem"

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tests_support import WHOLE_FACE
 
 from export.onnx_writer import _Writer as OnnxWriter
 from export.tflite_writer import _Writer as TfliteWriter
@@ -14,13 +15,11 @@ from models.config import read_config
 from models.spec import DEFAULT_SPEC, KINDS, MAX_FLOPS, MAX_PARAMS, Framing, Layer, VerifierSpec, mobile_spec
 from toolkit.errors import ArtifactError
 
-WHOLE_FACE = mobile_spec(region=(0, 0, 112), half=0)
-
 
 def test_bundles_of_whole_faces_keep_their_spec() -> None:
     """Its hash stands in manifests that are in the field, and in models/weights of before."""
-    spec = read_config(Path("configs/whole.toml")).verifier
-    assert spec.hash == "5c3f4e6e9a7cabf28297c84b543525900a45b8b172cc32e7f70d7d616262707b"
+    assert read_config(Path("configs/whole.toml")).verifier == WHOLE_FACE
+    assert WHOLE_FACE.hash == "5c3f4e6e9a7cabf28297c84b543525900a45b8b172cc32e7f70d7d616262707b"
 
 
 def test_default_keeps_the_papers_budget() -> None:
