@@ -26,6 +26,7 @@ class TrainConfig:
 
     faces: tuple[str, ...]  # files of crops or folders of them (models/facestream.py), relative to the data folder
     held_out_share: float = 0.0  # of the people of sets without splits, who judge the run and are not trained on
+    blends: int = 0  # faces made of two training people's each, for distillation (models/blend.py)
     generator: str = "head"  # models/hypernetwork.py; "embedding": a network that all people share
     backbone: str = "sface"
     verifier: VerifierSpec = DEFAULT_SPEC  # in TOML a table of what differs from `models.spec.mobile_spec`
@@ -70,6 +71,7 @@ class TrainConfig:
             (self.backbone not in BACKBONES, "backbone", self.backbone, " or ".join(BACKBONES)),
             (not self.faces, "faces", "none", "at least one file or folder of crops"),
             (not 0 <= self.held_out_share < 1, "held_out_share", self.held_out_share, "0 ≤ held_out_share < 1"),
+            (self.blends < 0, "blends", self.blends, "0 or more"),
             (self.seed < 0, "seed", self.seed, "0 or more"),
             (self.clusters < 1, "clusters", self.clusters, "at least 1"),
             (self.hidden < 1, "hidden", self.hidden, "at least 1"),

@@ -12,22 +12,23 @@ import json
 import os
 import shutil
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from models.backbone import Backbone
+from models.blend import blended_faces
 from models.facedata import cache_folder, decoded, face_blocks, locked
-from models.faceset import FaceSet, lookalikes
+from models.faceset import FaceSet
 from models.facestream import Face, face_files
 from models.spec import WHOLE, Framing
+from models.splits import SPLITS, Split, held_out_templates, may_show
 from toolkit.atomic import folder_atomically, write_atomically
 from toolkit.errors import InputError
 from toolkit.output import note
 
 SCHEMA_VERSION = 1
-SPLITS = ("train", "val")
 META = "map.json"
 
 
@@ -40,29 +41,26 @@ class TrainingFaces:
     left_out: int  # unknown faces that may show held-out people
 
 
-@dataclass(frozen=True)
-class Split:
-    """Which faces judge a run: those of the split `val`; in sets without splits, this share of the people."""
-
-    share: float
-
-    def of(self, face: Face) -> str:
-        if face.split or not self.share or not face.identity:
-            return face.split or "train"
-        place = int.from_bytes(hashlib.sha256(face.identity.encode()).digest()[:8], "big") / 2**64
-        return "val" if place < self.share else "train"
-
-
-def map_faces(paths: list[Path], framing: Framing, backbone: Backbone, held_out_share: float = 0.0) -> TrainingFaces:
-    """Open the map of these sources, writing it first if need be: once, also when several processes ask.
+def map_faces(
+    paths: list[Path], framing: Framing, backbone: Backbone, held_out_share: float = 0.0, blends: int = 0
+) -> TrainingFaces:
+    """Open the map of these sources and of `blends` made of their training faces, writing what is missing first: once,
+    also when several processes ask.
 
     Raises InputError for sources without faces to train on, or that cannot be read.
     """
-    files = face_files(paths)
-    about = [SCHEMA_VERSION, framing.side_px, backbone.sha256, held_out_share, [_state(file) for file in files]]
+    files, split = face_files(paths), Split(held_out_share)
+    states = [_state(file) for file in files]
+    blended = []
+    if blends:
+        key = _key([SCHEMA_VERSION, backbone.sha256, held_out_share, states])
+        blended = blended_faces(files, backbone, split, blends, key)
+    about = [SCHEMA_VERSION, framing.side_px, backbone.sha256, held_out_share, states]
+    if blended:
+        about.append([path.name for path in blended])
     if framing.region != WHOLE.region:
         about.append(framing.region)
-    key = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:24]
+    key = _key(about)
     folder = cache_folder() / "maps" / key
     folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with locked(folder.with_suffix(".lock")):
@@ -71,8 +69,12 @@ def map_faces(paths: list[Path], framing: Framing, backbone: Backbone, held_out_
                 shutil.rmtree(stale, ignore_errors=True)
             note(f"faces are written once to {folder}")
             with folder_atomically(folder, replace=False) as temporary:
-                _write(temporary, files, framing, backbone, Split(held_out_share))
+                _write(temporary, files, blended, framing, backbone, split)
     return _open(folder, framing.side_px, backbone.dim)
+
+
+def _key(about: list[object]) -> str:
+    return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:24]
 
 
 def _state(source: Path) -> list[object]:
@@ -114,28 +116,30 @@ class _Writer:
         return np.asarray(place[found])
 
 
-def _write(folder: Path, files: list[Path], framing: Framing, backbone: Backbone, split: Split) -> None:
-    held_out = [t for file in files for _, t in face_blocks(file, backbone, lambda face: split.of(face) == "val")]
-    judges = np.concatenate(held_out) if held_out else np.zeros((0, backbone.dim), np.float32)
-    left_out = 0
+def _write(
+    folder: Path, files: list[Path], blended: list[Path], framing: Framing, backbone: Backbone, split: Split
+) -> None:
+    judges = held_out_templates(files, backbone, split)
+    left_out = blends = 0
     with ExitStack() as stack:
         writers = {}
         for name in SPLITS:
             (folder / name).mkdir()
             writers[name] = _Writer(folder / name, stack)
-        for file in files:
+        for file in [*files, *blended]:
+            nobody = file in blended
             for faces, templates in face_blocks(file, backbone, lambda face: split.of(face) in SPLITS):
                 splits = np.array([split.of(face) for face in faces])
-                unknown = np.array([not face.identity for face in faces])
-                alike = (splits == "train") & unknown & lookalikes(templates, judges, backbone.name)
+                alike = (splits == "train") & may_show(faces, templates, judges, backbone) & (not nobody)
                 left_out += int(alike.sum())
+                blends += len(faces) if nobody else 0
                 for name, writer in writers.items():
                     rows = np.flatnonzero((splits == name) & ~alike)
                     some = [faces[i] for i in rows]
                     writer.add(decoded(some, len(some), file, framing), templates[rows], some)
     for name, writer in writers.items():
         np.save(folder / name / "identity.npy", writer.identity())
-    write_atomically(folder / META, json.dumps({"left_out": left_out}).encode())
+    write_atomically(folder / META, json.dumps({"left_out": left_out, "blends": blends}).encode())
 
 
 def _open(folder: Path, side_px: int, dim: int) -> TrainingFaces:
@@ -144,7 +148,9 @@ def _open(folder: Path, side_px: int, dim: int) -> TrainingFaces:
         shutil.rmtree(folder)
         raise InputError("there is no face to train on", do="name sets with faces of the split `train` or of none")
     held_out = FaceSet(held_out.pixels.copy(), held_out.templates.copy(), held_out.identity, (), ())
-    return TrainingFaces(train, held_out, json.loads((folder / META).read_text())["left_out"])
+    about = json.loads((folder / META).read_text())
+    # Maps from before there were blends do not tell.
+    return TrainingFaces(replace(train, blends=about.get("blends", 0)), held_out, about["left_out"])
 
 
 def _faces(folder: Path, side_px: int, dim: int) -> FaceSet:

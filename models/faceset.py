@@ -28,9 +28,16 @@ class FaceSet:
     identity: np.ndarray  # int64 [N]
     names: tuple[str, ...]  # file name of each face
     people: tuple[str, ...]
+    blends: int = 0  # that many at the end show nobody (models/blend.py)
 
     def __len__(self) -> int:
         return len(self.pixels)
+
+    @property
+    def photos(self) -> FaceSet:
+        """The faces without the blends."""
+        end = len(self) - self.blends
+        return FaceSet(self.pixels[:end], self.templates[:end], self.identity[:end], self.names[:end], self.people)
 
 
 def load_faces(paths: list[Path], split: str, framing: Framing, backbone: Backbone) -> FaceSet:

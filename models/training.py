@@ -95,7 +95,7 @@ class Trainer:
         self.sampler = KcsSampler(train.templates, train.identity, config.clusters, config.seed)
         self.templates = torch.from_numpy(train.templates)
         self.targets = PersonTargets(train)
-        self.cohort = Cohort.of(train.templates) if config.cohort_targets else None
+        self.cohort = Cohort.of(train.photos.templates) if config.cohort_targets else None
         self.identity = torch.from_numpy(train.identity)
         digest = hashlib.sha256(train.templates.data)
         digest.update(train.identity.data)
@@ -155,7 +155,7 @@ class Trainer:
         """Faces to measure statistics on, in batches, as training shows them at its end."""
         share = self.config.augmentation.at(1.0)
         noise = torch.Generator().manual_seed(self.config.seed)
-        rows = np.random.default_rng(self.config.seed).permutation(len(self.train))[:RENEWAL_FACES]
+        rows = np.random.default_rng(self.config.seed).permutation(len(self.train.photos))[:RENEWAL_FACES]
         whole = len(rows) // self.config.batch * self.config.batch or len(rows)  # a small batch would weigh as much
         for start in range(0, whole, self.config.batch):
             yield self._faces(rows[start : start + self.config.batch], noise, share)

@@ -247,7 +247,8 @@ TABLES = {
         household, weighting, kin, groups, latency, peer_latency, peak, thresholds, weights, embedding, refinement,
     )
 }  # fmt: skip
-TABLES |= {name: compared(name) for name in ("ablations", "alike", "generators", "forms", "search", "longer", "views")}
+COMPARISONS = ("ablations", "alike", "generators", "forms", "search", "longer", "views", "further")
+TABLES |= {name: compared(name) for name in COMPARISONS}
 
 
 class NotMeasuredError(Exception):

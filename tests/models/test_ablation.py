@@ -57,6 +57,14 @@ def test_the_committed_generators_see_equally_many_faces() -> None:
         assert c.personal_steps * c.users * (c.genuine + c.impostors) == pytest.approx(budget, rel=0.01)
 
 
+def test_the_committed_runs_further_see_equally_many_faces() -> None:
+    """Blends beside the photos that the first rows of docs/results/further.json were trained on."""
+    photos = 74_655
+    for variant in read_ablation(Path("configs/further.toml")):
+        faces = variant.config.shared_epochs * (photos + variant.config.blends)
+        assert faces == pytest.approx(4 * photos, rel=1e-4), variant.name
+
+
 def test_the_committed_views_differ_in_what_is_shown() -> None:
     variants = {v.name: v.config.verifier for v in read_ablation(Path("configs/views.toml"))}
     assert variants["halves-36"] == DEFAULT_SPEC

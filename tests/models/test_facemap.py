@@ -255,7 +255,7 @@ def test_train_from_recordio_and_shards(toolkit: Callable[..., Any], tmp_path: P
     rec(tmp_path / "sets" / "train.rec", faces[:48])
     shard(tmp_path / "sets" / "000.tar", faces[48:])
     (tmp_path / "c.toml").write_text(
-        'faces = ["sets"]\nheld_out_share = 0.3\nbatch = 16\nbank = 8\nshared_epochs = 0.5\nclusters = 2\n'
+        'faces = ["sets"]\nheld_out_share = 0.3\nblends = 8\nbatch = 16\nbank = 8\nshared_epochs = 0.5\nclusters = 2\n'
         "verifier = { input_px = 32, stem = 8, blocks = [[12, 2], [16, 2]], features = 16, half = 0 }\n"
     )
     environment = {"HYPERVERIFY_CACHE": str(tmp_path / "cache")}
@@ -264,6 +264,7 @@ def test_train_from_recordio_and_shards(toolkit: Callable[..., Any], tmp_path: P
     assert "written once" in done.err
     training = done.json["training"]
     assert training["faces"] + training["held_out_faces"] == 96
+    assert training["blends"] == 8
     assert done.json["operating_points"]["1"]
     again = toolkit("train", "--config", "c.toml", "--data", tmp_path, "--out", "run", "--json", **environment)
     assert again.code == 0, again.err

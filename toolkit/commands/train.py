@@ -111,7 +111,8 @@ def _prepared(
         trainer.start_from(*start)
     elif settings.shared_epochs == 0 and (fresh or not trainer.checkpoint.is_file()):
         raise UsageError("shared_epochs is 0, so there is nothing to start from", do="pass --start CHECKPOINT")
-    note(f"{len(faces)} faces to train on, {len(held_out)} held out; run folder {out}")
+    blends = f" and {faces.blends} blends" if faces.blends else ""
+    note(f"{len(faces.photos)} faces{blends} to train on, {len(held_out)} held out; run folder {out}")
     return trainer
 
 
@@ -178,7 +179,7 @@ def _load(settings: TrainConfig, paths: list[Path], threads: int) -> tuple[FaceS
     from models.facemap import map_faces
 
     backbone = load_backbone(settings.backbone, threads=threads)
-    found = map_faces(paths, settings.verifier.framing, backbone, settings.held_out_share)
+    found = map_faces(paths, settings.verifier.framing, backbone, settings.held_out_share, settings.blends)
     if not can_enrol(found.held_out, 1):
         raise InputError("the held-out faces cannot set thresholds", expected="two people with two photos in `val`",
                          do="set held_out_share where the sets have no splits")  # fmt: skip
@@ -213,7 +214,8 @@ def _about(trainer: Trainer, config: str, validation: dict[str, Any]) -> dict[st
         "configuration": config,
         "configuration_hash": trainer.config.hash,
         "cohort_targets": trainer.config.cohort_targets,
-        "faces": len(trainer.train),
+        "faces": len(trainer.train.photos),
+        "blends": trainer.train.blends,
         "identities": int(identity.max(initial=-1)) + 1,
         "held_out_faces": len(trainer.held_out),
         "validation": validation,
@@ -242,6 +244,6 @@ def _finish(trainer: Trainer, config: str, validation: dict[str, Any], out: Path
     settings = trainer.config
     training = _about(trainer, config, validation) | trainer.fit_int8()
     spec, plain = trainer.network.spec, write_generator(trainer.averaged)
-    alike = normalised(plain, impostor_statistics(plain, spec, trainer.train, seed=settings.seed))
+    alike = normalised(plain, impostor_statistics(plain, spec, trainer.train.photos, seed=settings.seed))
     write_atomically(out / "h.onnx", alike, mode=0o644)
     return calibrate(out / "h.onnx", settings.generator, settings.backbone, spec, training, trainer.held_out)

@@ -1,0 +1,41 @@
+"""Who is trained on and who judges a run: no held-out person may be among the faces that teach."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from models.backbone import Backbone
+from models.facedata import face_blocks
+from models.faceset import lookalikes
+from models.facestream import Face
+
+SPLITS = ("train", "val")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which faces judge a run: those of the split `val`; in sets without splits, this share of the people."""
+
+    share: float
+
+    def of(self, face: Face) -> str:
+        if face.split or not self.share or not face.identity:
+            return face.split or "train"
+        place = int.from_bytes(hashlib.sha256(face.identity.encode()).digest()[:8], "big") / 2**64
+        return "val" if place < self.share else "train"
+
+
+def held_out_templates(files: list[Path], backbone: Backbone, split: Split) -> np.ndarray:
+    """Templates [M, D] of the faces that judge."""
+    found = [rows for file in files for _, rows in face_blocks(file, backbone, lambda face: split.of(face) == "val")]
+    return np.concatenate(found) if found else np.zeros((0, backbone.dim), np.float32)
+
+
+def may_show(faces: list[Face], templates: np.ndarray, held_out: np.ndarray, backbone: Backbone) -> np.ndarray:
+    """Which faces [N] with templates [N, D] nobody knows and may be somebody's of the held-out templates [M, D]."""
+    unknown = np.array([not face.identity for face in faces])
+    return np.asarray(unknown & lookalikes(templates, held_out, backbone.name))

@@ -1,0 +1,135 @@
+"""Faces made of two people's: what they are made of, and what training does with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from models.blend import A_FILE, blend, blended_faces
+from models.cohort import Cohort
+from models.config import parse_config
+from models.facemap import map_faces
+from models.faceset import FaceSet
+from models.facestream import Face, stream_faces
+from models.spec import Framing
+from models.splits import Split
+from models.training import Trainer
+from tests.models.test_facemap import Colours, parquet
+from tests.models.test_training import config, world
+from toolkit.errors import InputError, UsageError
+
+# TensorBoard's own import warns about its own use of NumPy and protobuf.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorboard", "ignore::DeprecationWarning:google")
+
+DARK, LIGHT = (0, 50), (205, 255)
+
+
+def squares(count: int, values: tuple[int, int], split: str, seed: int) -> list[Face]:
+    """Lossless pictures of coloured squares, each of a person of their own."""
+    rng = np.random.default_rng(seed)
+    pixels = [rng.integers(*values, (4, 4, 3), np.uint8).repeat(28, 0).repeat(28, 1) for _ in range(count)]
+    images = [bytes(cv2.imencode(".png", p)[1]) for p in pixels]
+    return [Face(image, f"{split}{seed}{i}", f"{i}.png", split) for i, image in enumerate(images)]
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Dark people to train on, light ones held out."""
+    monkeypatch.setenv("HYPERVERIFY_CACHE", str(tmp_path / "cache"))
+    return parquet(tmp_path / "a.parquet", squares(60, DARK, "train", 1) + squares(60, LIGHT, "val", 2))
+
+
+def test_blends_are_made_of_two_training_faces_each(source: Path) -> None:
+    (file,) = blended_faces([source], Colours(), Split(0.0), 50, "key")
+    assert file.stat().st_mode & 0o777 == 0o600, "faces are for their owner"
+    faces = list(stream_faces(file))
+    assert {(face.identity, face.split) for face in faces} == {("", "train")}
+    crops = [face.crop(file).astype(float) for face in faces]
+    assert max(crop.mean() for crop in crops) < 60, "no held-out face is in any"
+    assert len({face.image for face in faces}) == 50
+    before = file.stat().st_mtime_ns
+    assert blended_faces([source], Colours(), Split(0.0), 50, "key") == [file]
+    assert file.stat().st_mtime_ns == before, "written once"
+    file.unlink()
+    blended_faces([source], Colours(), Split(0.0), 50, "key")
+    assert [face.image for face in stream_faces(file)] == [face.image for face in faces], "always the same"
+
+
+def test_large_numbers_are_several_files_and_more_of_them_keep_the_first(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert A_FILE >= 1000
+    monkeypatch.setattr("models.blend.A_FILE", 20)
+    files = blended_faces([source], Colours(), Split(0.0), 50, "key")
+    counts = [len(list(stream_faces(file))) for file in files]
+    assert counts == [20, 20, 10]
+    assert blended_faces([source], Colours(), Split(0.0), 60, "key")[:2] == files[:2]
+    first, second = ([face.image for face in stream_faces(file)] for file in files[:2])
+    assert not set(first) & set(second)
+
+
+def test_a_blend_is_both_faces_everywhere_or_joined_at_a_seam() -> None:
+    rng = np.random.default_rng(0)
+    noise = np.random.default_rng(1).integers(0, 60, (2, 112, 112, 3))
+    a, b = (noise + 100).astype(np.uint8)
+    kinds = set()
+    for _ in range(40):
+        found = blend(a, b, rng).astype(float)
+        # How much of the second face, whose colours are nearly the first one's, is in the rows around eyes and mouth.
+        shares = [np.polyfit((b.astype(float) - a)[rows].ravel(), (found - a)[rows].ravel(), 1)[0]
+                  for rows in (slice(30, 45), slice(100, 110))]  # fmt: skip
+        mixed = abs(shares[0] - shares[1]) < 0.1
+        kinds.add("mixed" if mixed else "upper" if shares[0] > shares[1] else "lower")
+        if mixed:
+            assert 0.3 < shares[0] < 0.7
+        else:
+            assert sorted(np.round(shares, 1)) == pytest.approx([0, 1], abs=0.11)
+    assert kinds == {"mixed", "upper", "lower"}
+
+
+def test_the_second_face_takes_the_colours_of_the_first() -> None:
+    pattern = np.random.default_rng(0).integers(0, 40, (112, 112, 3))
+    dark, light = (np.asarray(pattern + base, np.uint8) for base in (20, 200))
+    assert blend(dark, light, np.random.default_rng(3)).mean() == pytest.approx(dark.mean(), abs=3)
+
+
+def test_a_map_ends_with_the_blends_and_tells_them_from_photos(source: Path) -> None:
+    plain = map_faces([source], Framing(32), Colours())
+    found = map_faces([source], Framing(32), Colours(), blends=30)
+    assert (len(plain.train), plain.train.blends) == (60, 0)
+    assert (len(found.train), found.train.blends) == (90, 30)
+    assert (found.train.identity[60:] == -1).all()
+    np.testing.assert_array_equal(found.held_out.pixels, plain.held_out.pixels)
+    for name in ("pixels", "templates", "identity"):
+        np.testing.assert_array_equal(getattr(found.train.photos, name), getattr(plain.train, name))
+    assert len(map_faces([source], Framing(32), Colours(), blends=20).train) == 80, "a map of its own"
+    backbone = Colours()
+    map_faces([source], Framing(32), backbone, blends=30)
+    assert backbone.seen == 0, "written once"
+
+
+def test_strangers_of_training_are_photos(tmp_path: Path) -> None:
+    photos = world(40, 2, 1)
+    made = world(10, 1, 5)
+    together = (np.concatenate([a, b]) for a, b in zip(arrays(photos), arrays(made), strict=True))
+    train = FaceSet(*together, (), (), blends=10)  # type: ignore[arg-type]
+    trainer = Trainer(config(cohort_targets=True), train, world(8, 4, 2), tmp_path, lambda *_: None)
+    assert trainer.cohort is not None
+    np.testing.assert_array_equal(trainer.cohort.mean, Cohort.of(photos.templates).mean)
+    assert not np.allclose(trainer.cohort.mean, Cohort.of(train.templates).mean)
+
+
+def arrays(faces: FaceSet) -> tuple[np.ndarray, ...]:
+    return faces.pixels, faces.templates, faces.identity
+
+
+def test_what_cannot_be_blended_is_refused(tmp_path: Path, source: Path) -> None:
+    few = parquet(tmp_path / "b.parquet", squares(9, DARK, "train", 3))
+    with pytest.raises(InputError, match="too few faces to blend; got 9"):
+        blended_faces([few], Colours(), Split(0.0), 5, "few")
+    assert not list((tmp_path / "cache" / "blends").glob("few*.parquet"))
+    with pytest.raises(UsageError, match="blends"):
+        parse_config({"faces": ["a.parquet"], "blends": -1}, Path("c.toml"))
