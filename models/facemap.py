@@ -13,6 +13,7 @@ import os
 import shutil
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from models.facedata import cache_folder, decoded, face_blocks, locked
 from models.faceset import FaceSet
 from models.facestream import Face, face_files
 from models.spec import WHOLE, Framing
-from models.splits import SPLITS, Split, held_out_templates, may_show
+from models.splits import SPLITS, Split, held_out_templates, unknown_lookalikes
 from toolkit.atomic import folder_atomically, write_atomically
 from toolkit.errors import InputError
 from toolkit.output import note
@@ -62,7 +63,8 @@ def map_faces(
         about.append(framing.region)
     key = _key(about)
     folder = cache_folder() / "maps" / key
-    folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.parent.chmod(0o700)
     with locked(folder.with_suffix(".lock")):
         if not folder.is_dir():
             for stale in folder.parent.glob(f".{key}.*"):  # of a run that was killed while it wrote
@@ -92,11 +94,13 @@ def _state(source: Path) -> list[object]:
 
 
 class _Writer:
-    """Appends the faces of one split to its files."""
+    """Appends the faces of one split to its files, which are for their owner alone."""
 
     def __init__(self, folder: Path, stack: ExitStack):
-        self._pixels = stack.enter_context((folder / "pixels").open("wb"))
-        self._templates = stack.enter_context((folder / "templates").open("wb"))
+        self._pixels, self._templates = (
+            stack.enter_context(os.fdopen(os.open(folder / name, os.O_WRONLY | os.O_CREAT, 0o600), "wb"))
+            for name in ("pixels", "templates")
+        )
         self._identity: list[np.ndarray] = []
         self._numbers: dict[str, int] = {}
 
@@ -127,18 +131,18 @@ def _write(
             (folder / name).mkdir()
             writers[name] = _Writer(folder / name, stack)
         for file in [*files, *blended]:
-            nobody = file in blended
+            suspects = judges[:0] if file in blended else judges  # a blend shows nobody
             for faces, templates in face_blocks(file, backbone, lambda face: split.of(face) in SPLITS):
                 splits = np.array([split.of(face) for face in faces])
-                alike = (splits == "train") & may_show(faces, templates, judges, backbone) & (not nobody)
+                alike = (splits == "train") & unknown_lookalikes(faces, templates, suspects, backbone)
                 left_out += int(alike.sum())
-                blends += len(faces) if nobody else 0
+                blends += len(faces) if file in blended else 0
                 for name, writer in writers.items():
                     rows = np.flatnonzero((splits == name) & ~alike)
                     some = [faces[i] for i in rows]
                     writer.add(decoded(some, len(some), file, framing), templates[rows], some)
     for name, writer in writers.items():
-        np.save(folder / name / "identity.npy", writer.identity())
+        write_atomically(folder / name / "identity.npy", partial(np.save, arr=writer.identity()))
     write_atomically(folder / META, json.dumps({"left_out": left_out, "blends": blends}).encode())
 
 

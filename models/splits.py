@@ -35,7 +35,9 @@ def held_out_templates(files: list[Path], backbone: Backbone, split: Split) -> n
     return np.concatenate(found) if found else np.zeros((0, backbone.dim), np.float32)
 
 
-def may_show(faces: list[Face], templates: np.ndarray, held_out: np.ndarray, backbone: Backbone) -> np.ndarray:
-    """Which faces [N] with templates [N, D] nobody knows and may be somebody's of the held-out templates [M, D]."""
+def unknown_lookalikes(
+    faces: list[Face], templates: np.ndarray, held_out: np.ndarray, backbone: Backbone
+) -> np.ndarray:
+    """Faces without a name, of N with templates [N, D], that may show somebody of the held-out [M, D]: bool [N]."""
     unknown = np.array([not face.identity for face in faces])
     return np.asarray(unknown & lookalikes(templates, held_out, backbone.name))

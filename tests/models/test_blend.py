@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -24,22 +25,25 @@ from toolkit.errors import InputError, UsageError
 # TensorBoard's own import warns about its own use of NumPy and protobuf.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorboard", "ignore::DeprecationWarning:google")
 
-DARK, LIGHT = (0, 50), (205, 255)
+DULL, RED = 105, 250  # how red training people are, and held-out ones
 
 
-def squares(count: int, values: tuple[int, int], split: str, seed: int) -> list[Face]:
-    """Lossless pictures of coloured squares, each of a person of their own."""
+def squares(count: int, red: int, split: str, seed: int) -> list[Face]:
+    """Lossless pictures of four coloured squares, each of a person of their own."""
     rng = np.random.default_rng(seed)
-    pixels = [rng.integers(*values, (4, 4, 3), np.uint8).repeat(28, 0).repeat(28, 1) for _ in range(count)]
-    images = [bytes(cv2.imencode(".png", p)[1]) for p in pixels]
+    pixels = rng.integers(0, 256, (count, 2, 2, 3), np.uint8)
+    pixels[..., 2] = red  # OpenCV's last colour
+    images = [bytes(cv2.imencode(".png", p.repeat(56, 0).repeat(56, 1))[1]) for p in pixels]
     return [Face(image, f"{split}{seed}{i}", f"{i}.png", split) for i, image in enumerate(images)]
 
 
 @pytest.fixture
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Dark people to train on, light ones held out."""
+    """Dull people to train on, red ones held out, whose photos are there without names as well."""
     monkeypatch.setenv("HYPERVERIFY_CACHE", str(tmp_path / "cache"))
-    return parquet(tmp_path / "a.parquet", squares(60, DARK, "train", 1) + squares(60, LIGHT, "val", 2))
+    held_out = squares(60, RED, "val", 2)
+    nameless = [replace(face, identity="", split="train") for face in held_out]  # they may show held-out people
+    return parquet(tmp_path / "a.parquet", squares(60, DULL, "train", 1) + held_out + nameless)
 
 
 def test_blends_are_made_of_two_training_faces_each(source: Path) -> None:
@@ -47,15 +51,17 @@ def test_blends_are_made_of_two_training_faces_each(source: Path) -> None:
     assert file.stat().st_mode & 0o777 == 0o600, "faces are for their owner"
     faces = list(stream_faces(file))
     assert {(face.identity, face.split) for face in faces} == {("", "train")}
-    crops = [face.crop(file).astype(float) for face in faces]
-    assert max(crop.mean() for crop in crops) < 60, "no held-out face is in any"
+    assert max(face.crop(file)[..., 0].mean() for face in faces) < DULL + 10, "no held-out face is in any"
     assert len({face.image for face in faces}) == 50
     before = file.stat().st_mtime_ns
     assert blended_faces([source], Colours(), Split(0.0), 50, "key") == [file]
     assert file.stat().st_mtime_ns == before, "written once"
     file.unlink()
+    stale = file.with_name(f".{file.name}.abc")
+    stale.write_bytes(b"of a run that was killed")
     blended_faces([source], Colours(), Split(0.0), 50, "key")
     assert [face.image for face in stream_faces(file)] == [face.image for face in faces], "always the same"
+    assert not stale.exists()
 
 
 def test_large_numbers_are_several_files_and_more_of_them_keep_the_first(
@@ -64,11 +70,12 @@ def test_large_numbers_are_several_files_and_more_of_them_keep_the_first(
     assert A_FILE >= 1000
     monkeypatch.setattr("models.blend.A_FILE", 20)
     files = blended_faces([source], Colours(), Split(0.0), 50, "key")
-    counts = [len(list(stream_faces(file))) for file in files]
-    assert counts == [20, 20, 10]
-    assert blended_faces([source], Colours(), Split(0.0), 60, "key")[:2] == files[:2]
-    first, second = ([face.image for face in stream_faces(file)] for file in files[:2])
-    assert not set(first) & set(second)
+    first, second, third = ([face.image for face in stream_faces(file)] for file in files)
+    assert [len(first), len(second), len(third)] == [20, 20, 10]
+    assert len({*first, *second, *third}) == 50
+    more = blended_faces([source], Colours(), Split(0.0), 60, "key")
+    assert more[:2] == files[:2]
+    assert [face.image for face in stream_faces(more[2])][:10] == third
 
 
 def test_a_blend_is_both_faces_everywhere_or_joined_at_a_seam() -> None:
@@ -127,9 +134,12 @@ def arrays(faces: FaceSet) -> tuple[np.ndarray, ...]:
 
 
 def test_what_cannot_be_blended_is_refused(tmp_path: Path, source: Path) -> None:
-    few = parquet(tmp_path / "b.parquet", squares(9, DARK, "train", 3))
+    few = parquet(tmp_path / "b.parquet", squares(9, DULL, "train", 3))
     with pytest.raises(InputError, match="too few faces to blend; got 9"):
         blended_faces([few], Colours(), Split(0.0), 5, "few")
-    assert not list((tmp_path / "cache" / "blends").glob("few*.parquet"))
+    one = parquet(tmp_path / "c.parquet", [replace(face, identity="one") for face in squares(40, DULL, "train", 3)])
+    with pytest.raises(InputError, match="too few different people to blend"):
+        blended_faces([one], Colours(), Split(0.0), 5, "one")
+    assert not list((tmp_path / "cache" / "blends").glob("*.parquet"))
     with pytest.raises(UsageError, match="blends"):
         parse_config({"faces": ["a.parquet"], "blends": -1}, Path("c.toml"))

@@ -280,13 +280,16 @@ def compare_generators(toolkit: Callable[..., Any], folder: Path, environment: d
     (folder / "a.toml").write_text(
         'base = "c.toml"\n[[variant]]\nname = "head"\n[[variant]]\nname = "film"\ngenerator = "film"\n'
         "shared_epochs = 0\npersonal_steps = 2\nusers = 4\ngenuine = 2\nimpostors = 4\n"
+        '[[variant]]\nname = "photos"\nblends = 0\n'
     )
     words = ("train", "--ablate", "a.toml", "--data", folder, "--out", "ablation")
     refused = toolkit(*words, **environment)
     assert (refused.code, "pass --start" in refused.err) == (2, True), refused.err
     done = toolkit(*words, "--start", "run/checkpoint.pt", "--json", **environment)
     assert done.code == 0, done.err
-    assert [(v["name"], v["faces"]) for v in done.json["variants"]][1] == ("film", 2 * 4 * 6)
+    head, film, photos = done.json["variants"]
+    assert (film["name"], film["faces"]) == ("film", 2 * 4 * 6)
+    assert head["faces"] - photos["faces"] == 4, "half an epoch of eight blends: each variant has its own faces"
     assert (folder / "ablation" / "ablation.png").read_bytes().startswith(b"\x89PNG")
     again = toolkit(*words, "--start", "run/checkpoint.pt", "--json", **environment)
     assert again.json == done.json

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from models.config import TrainConfig
     from models.distributed import Group
     from models.faceset import FaceSet
-    from models.spec import Framing
     from models.training import Trainer
     from models.validate import Validation
 
@@ -124,11 +123,11 @@ def _ablate(
     from models.files import sha256_of
 
     variants = read_ablation(file)
-    loaded: dict[tuple[Framing, str], tuple[FaceSet, FaceSet]] = {}  # the last variant's faces: most share them
+    loaded: dict[tuple[Any, ...], tuple[FaceSet, FaceSet]] = {}  # the last variant's faces: most share them
 
     def train_one(variant: Variant, folder: Path) -> tuple[Validation, int]:
         settings = variant.config
-        key = (settings.verifier.framing, settings.backbone)
+        key = (settings.faces, settings.held_out_share, settings.blends, settings.verifier.framing, settings.backbone)
         if key not in loaded:
             loaded.clear()
             loaded[key] = _load(settings, _paths(settings, data), threads)
