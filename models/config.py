@@ -104,6 +104,8 @@ class TrainConfig:
     @property
     def hash(self) -> str:
         told = asdict(self) | {"verifier": self.verifier.to_dict()}
+        if not self.blends:  # runs from before there were blends keep their hash
+            del told["blends"]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
