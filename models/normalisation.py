@@ -1,19 +1,18 @@
-"""Strangers' scores made alike for every user, inside the written generator h: one threshold then fits everybody.
+"""Where strangers end, made alike for every user inside the written generator h: one threshold then fits everybody.
 
 Verifiers differ in how high strangers score: some let in many times the share that the common threshold was set for,
-and others, for their sake, refuse their own user. Biometrics takes each model's impostor scores to one mean and one
-deviation ("Z-norm": Auckenthaler, Carey and Lloyd-Thomas, "Score normalization for text-independent speaker
-verification systems", 2000), which asks for a cohort of faces at every enrolment. Here none is needed. A score is
-linear in the template: with t = [e, 1], the head's weights W and the trunk's map φ(x), it is
+and others, for their sake, refuse their own user. Biometrics moves and scales each model's scores by those of a cohort
+of faces ("Z-norm": Auckenthaler, Carey and Lloyd-Thomas, "Score normalization for text-independent speaker verification
+systems", 2000), which asks for such faces at every enrolment. Here scores are only moved, and no face is needed. A
+score is linear in the template: with t = [e, 1], the head's weights W and the trunk's map φ(x), it is
 
     score(x) = t · y(x),   y(x) = W [φ(x), 1]
 
-so the mean of strangers' scores is t · mean(y) and their variance tᵀ cov(y) t. Both moments of y are measured once, on
-training faces, and kept in the ONNX file. Thresholds stand further out, where the highest strangers are, and how many
-deviations out that is follows from no moment: a small network says it of the template (`models/tail.py`). The ONNX file
-stretches the last layer of each new θ to one deviation, and shifts it so that those highest strangers reach the same
-score for everybody. Statistics of thousands of faces, no face. For generators that also change the trunk this is an
-approximation.
+so the mean of strangers' scores is t · mean(y), which is measured once, on training faces, and kept in the ONNX file.
+Thresholds stand further out, where the highest strangers are; how far that is above the mean, a small network says of
+the template (`models/tail.py`). The ONNX file shifts the bias of each new θ so that those highest strangers reach the
+same score for everybody. Statistics of thousands of faces, no face. For generators that also change the trunk this is
+an approximation.
 
 This is the project's own step; the paper is not known to have one.
 
@@ -39,29 +38,19 @@ from toolkit.errors import InputError
 from toolkit.progress import track
 
 FACES = 32_768  # so that the highest hundredth are hundreds
-STRETCH = (0.5, 2.0)  # no verifier is stretched by more
 BATCH = 256
-LEAST_DEVIATION = 1e-6  # of verifiers that say the same of everybody
 FIRST_STEP, FIRST_CONSTANT = "mean", "impostor_mean"  # what `normalised` appends begins with these
+SHIFT_STEP = "normalised_head"  # and ends with this one, whose first input is the last layer as learned
 Step = tuple[str, tuple[str, ...], str, dict[str, Any]]  # kind of node, inputs, output, attributes
 
 
 @dataclass(frozen=True)
 class ImpostorStatistics:
-    """What a template says of strangers' scores: `mean` [D + 1] and `root` [D + 1, D + 1] of y, rootᵀ root its
-    covariance, and the tail. `to_level`, `to_deviation`: what scores are taken to."""
+    """What a template says of strangers' scores: `mean` [D + 1] of y, and the tail, which is taken to `to_level`."""
 
     mean: np.ndarray
-    root: np.ndarray
     tail: Tail
     to_level: float
-    to_deviation: float
-
-
-def moments(templates: np.ndarray, mean: np.ndarray, root: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation of strangers' scores [N] under the verifiers of these templates [N, D]."""
-    t = with_one(templates)
-    return t @ mean, np.linalg.norm(t @ root.T, axis=1)
 
 
 def with_one(templates: np.ndarray) -> np.ndarray:
@@ -81,19 +70,16 @@ def impostor_statistics(
         raise InputError("strangers' scores cannot be measured on so few training faces", got=len(shown))
     y = said_of_faces(h, spec, faces.pixels, shown)
     mean = y.mean(0, dtype=np.float64)
-    values, vectors = np.linalg.eigh(np.cov(y.T.astype(np.float64)))
-    root = np.sqrt(np.clip(values, 0, None))[:, None] * vectors.T
     templates = enrolled_templates(faces, users, seed)
-    means, deviations = moments(templates, mean, root)
+    means = with_one(templates) @ mean
     levels = np.concatenate([
         highest_strangers(with_one(templates[i : i + BLOCK]), y, _same_person(faces, users[i : i + BLOCK], shown))
         for i in track(range(0, len(users), BLOCK), "the highest strangers")
     ])  # fmt: skip
     if not np.isfinite(levels).all():
         raise InputError("the training faces show a single person", expected="strangers, to say how high they score")
-    tail = learn_tail(templates, (levels - means) / np.maximum(deviations, LEAST_DEVIATION), seed)
-    level = means + deviations * tail.of(templates)
-    return ImpostorStatistics(mean, root, tail, float(level.mean()), float(deviations.mean()))
+    tail = learn_tail(templates, levels - means, seed)
+    return ImpostorStatistics(mean, tail, float((means + tail.of(templates)).mean()))
 
 
 def said_of_faces(h: bytes, spec: VerifierSpec, pixels: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -124,7 +110,9 @@ def as_learned(h: bytes) -> bytes:
     if FIRST_STEP not in names:
         return h
     concat = nodes.pop()
-    concat.input[1] = nodes[names.index("stretched_head")].input[0]
+    # Files from before decision 14, 0.1.0+e60856d6 among them, stretch the last layer before they shift it.
+    last = "stretched_head" if "stretched_head" in names else SHIFT_STEP
+    concat.input[1] = nodes[names.index(last)].input[0]
     del nodes[names.index(FIRST_STEP) :]
     nodes.append(concat)
     del constants[[constant.name for constant in constants].index(FIRST_CONSTANT) :]
@@ -132,7 +120,7 @@ def as_learned(h: bytes) -> bytes:
 
 
 def normalised(h: bytes, impostors: ImpostorStatistics) -> bytes:
-    """The generator's ONNX file with the last layer of every θ stretched and shifted, anew if it was before."""
+    """The generator's ONNX file with the bias of every θ shifted, anew if it was before."""
     model = onnx.load_from_string(as_learned(h))
     graph = model.graph
     size = next(c.dims[0] for c in graph.initializer if c.name == "head.bias")
@@ -150,8 +138,6 @@ def _constants(impostors: ImpostorStatistics, size: int) -> dict[str, np.ndarray
     return {
         FIRST_CONSTANT: impostors.mean[:-1, None],
         "impostor_mean_bias": impostors.mean[-1:],
-        "impostor_root": impostors.root[:, :-1].T,
-        "impostor_root_bias": impostors.root[:, -1],
         "tail_first": tail.first[:-1],
         "tail_first_bias": tail.first[-1],
         "tail_last": tail.last[:-1],
@@ -159,10 +145,6 @@ def _constants(impostors: ImpostorStatistics, size: int) -> dict[str, np.ndarray
         "least_tail": np.array(tail.limits[0]),
         "most_tail": np.array(tail.limits[1]),
         "to_level": np.array([impostors.to_level]),
-        "to_deviation": np.array([impostors.to_deviation]),
-        "least_deviation": np.array(LEAST_DEVIATION),
-        "least_stretch": np.array(STRETCH[0]),
-        "most_stretch": np.array(STRETCH[1]),
         "is_score_bias": np.eye(1, size, size - 1),
     }
 
@@ -171,21 +153,13 @@ def _steps(trunk: str, head: str) -> tuple[Step, ...]:
     """From the two parts of a θ as learned to the normalised whole."""
     return (
         ("Gemm", ("templates", FIRST_CONSTANT, "impostor_mean_bias"), FIRST_STEP, {}),  # [N, 1]
-        ("Gemm", ("templates", "impostor_root", "impostor_root_bias"), "deviations", {}),  # [N, D + 1]
-        ("ReduceL2", ("deviations",), "any_deviation", {"axes": [1]}),  # [N, 1]
-        ("Max", ("any_deviation", "least_deviation"), "deviation", {}),
-        ("Div", ("to_deviation", "deviation"), "wanted_stretch", {}),
-        ("Clip", ("wanted_stretch", "least_stretch", "most_stretch"), "stretch", {}),
         ("Gemm", ("templates", "tail_first", "tail_first_bias"), "tail_sum", {}),  # [N, H]
         ("LeakyRelu", ("tail_sum",), "tail_hidden", {"alpha": SLOPE}),
         ("Gemm", ("tail_hidden", "tail_last", "tail_last_bias"), "any_tail", {}),  # [N, 1]
         ("Clip", ("any_tail", "least_tail", "most_tail"), "tail", {}),
-        ("Mul", ("any_deviation", "tail"), "beyond_mean", {}),
-        ("Add", (FIRST_STEP, "beyond_mean"), "level", {}),
-        ("Mul", ("level", "stretch"), "stretched_level", {}),
-        ("Sub", ("to_level", "stretched_level"), "shift", {}),
-        ("Mul", (head, "stretch"), "stretched_head", {}),  # [N, F + 1]
-        ("Mul", ("shift", "is_score_bias"), "shift_of_bias", {}),
-        ("Add", ("stretched_head", "shift_of_bias"), "normalised_head", {}),
-        ("Concat", (trunk, "normalised_head"), "theta", {"axis": 1}),
+        ("Add", (FIRST_STEP, "tail"), "level", {}),
+        ("Sub", ("to_level", "level"), "shift", {}),
+        ("Mul", ("shift", "is_score_bias"), "shift_of_bias", {}),  # [N, F + 1]
+        ("Add", (head, "shift_of_bias"), SHIFT_STEP, {}),
+        ("Concat", (trunk, SHIFT_STEP), "theta", {"axis": 1}),
     )

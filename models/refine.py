@@ -3,8 +3,8 @@
 The generator makes θ in one pass from what it learned of many people. Here that one f is trained further, on the
 person's own photos against a bank of strangers, half of them those whose templates are most like the person's. Its
 targets are the backbone's own similarities, normalised as in h's training, and who is who. Then its scores are moved,
-by the last layer alone, so that strangers pass the generator's thresholds as often as those say. Not part of the paper:
-this project's addition.
+by the last bias alone, so that strangers pass the generator's loosest threshold as often as that says. Not part of the
+paper: this project's addition.
 
 What is trained on never judges. One photo and a part of the bank's people are kept apart; the trained weights are taken
 only if they tell that photo from those strangers better than the generated ones did, in the int8 file that ships.
@@ -45,7 +45,6 @@ Score = Callable[[np.ndarray, np.ndarray], np.ndarray]  # θ [P], uint8 faces [N
 BLOCK = 128  # faces at a time through the layers that are not trained
 JUDGED_VIEWS = 32  # of the photo kept apart
 MIN_ERRORS = 4  # strangers that an operating point must let pass for it to say where scores belong
-STRETCH = (0.5, 2.0)  # of scores; beyond it the strangers' few highest scores say nothing
 LOGIT_GAIN = 8.0  # of the cross-entropy, per unit of score
 
 
@@ -61,7 +60,7 @@ class RefineConfig:
     group: int = 32  # faces a step of each group: own, similar strangers, random strangers
     views: int = 200  # augmented own photos, all together
     distillation: float = 20.0  # weight of the squared error, against 1 for the cross-entropy
-    move: bool = True  # the scores, to the generator's thresholds
+    move: bool = True  # the scores, to the generator's loosest threshold
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -95,7 +94,7 @@ class Refinement:
     def sentence(self) -> str:
         """What came of it, for people."""
         if self.generated is None or self.trained is None:
-            return "refined: scores moved to the thresholds; nothing trained, which takes two photos or more"
+            return "refined: scores moved to the loosest threshold; nothing trained, which takes two photos or more"
         verdict = "kept" if self.kept else "not kept, the generated weights stay"
         before, after = (f"one in {10**value:.0f}" for value in (self.generated, self.trained))
         return f"refined: strangers as like as the photo kept apart were {before}, after training {after}: {verdict}"
@@ -292,24 +291,14 @@ def _flat(parts: list[Tensor]) -> np.ndarray:
 def move_scores(
     spec: VerifierSpec, theta: np.ndarray, scores: np.ndarray, points: dict[str, OperatingPoint]
 ) -> np.ndarray:
-    """θ whose last layer is stretched and shifted so that strangers with these `scores` [N] pass the thresholds of
-    `points` as often as people did when those were set.
-
-    The two points of the highest rates decide. Where the strangers are too few for the second, scores are only shifted.
+    """θ with another bias of the last layer: strangers with these `scores` [N] pass the threshold of the highest rate
+    among `points` as often as people did when it was set. Unchanged where the strangers are too few to say.
     """
-    ranked = np.sort(scores.astype(np.float64))
-    stated = sorted(points.values(), key=lambda p: -p.fmr)
-    stated = [p for p in stated if p.fmr * len(scores) >= MIN_ERRORS][:2]
-    wanted = np.array([p.threshold for p in stated])
-    reached = np.array([ranked[len(ranked) - math.ceil(p.fmr * len(ranked))] for p in stated])
-    stretch = 1.0
-    if len(stated) == 2:
-        stretch = float(np.clip((wanted[1] - wanted[0]) / max(reached[1] - reached[0], 1e-6), *STRETCH))
-    shift = float(wanted[-1] - stretch * reached[-1]) if len(stated) else 0.0
     theta = theta.copy()
-    weight, bias = (spec.slots[f"{spec.head.name}.{part}"] for part in ("weight", "bias"))
-    theta[weight.offset : weight.end] *= stretch
-    theta[bias.offset : bias.end] = theta[bias.offset : bias.end] * stretch + shift
+    point = max(points.values(), key=lambda p: p.fmr, default=None)
+    if point is not None and point.fmr * len(scores) >= MIN_ERRORS:
+        reached = np.sort(scores.astype(np.float64))[len(scores) - math.ceil(point.fmr * len(scores))]
+        theta[spec.slots[f"{spec.head.name}.bias"].offset] += point.threshold - reached
     return theta
 
 

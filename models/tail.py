@@ -1,10 +1,10 @@
 """How high a person's strangers score, learned from the template alone.
 
-The mean and the deviation of strangers' scores follow from the template in closed form (`models/normalisation.py`), but
-a threshold stands far out, where a hundredth of them or fewer score, and how many deviations away that is differs from
-person to person: people whom many resemble have more strangers there. Refinement finds that place with a bank of
-strangers for each person anew. Here it is found once for thousands of training people, and a small network learns to
-say it of anybody's template: what one person's refinement finds, in one pass and with no face at enrolment.
+The mean of strangers' scores follows from the template in closed form (`models/normalisation.py`), but a threshold
+stands far above it, where a hundredth of them or fewer score, and how far differs from person to person: people whom
+many resemble have more strangers there. Refinement finds that place with a bank of strangers for each person anew. Here
+it is found once for thousands of training people, and a small network learns to say it of anybody's template: what one
+person's refinement finds, in one pass and with no face at enrolment.
 
 This is the project's own step; the paper is not known to have one.
 
@@ -42,7 +42,7 @@ class Tail:
     limits: tuple[float, float]
 
     def of(self, templates: np.ndarray) -> np.ndarray:
-        """Deviations above the mean that SHARE of strangers reach [N], for templates [N, D]."""
+        """How far above the mean SHARE of strangers reach [N], for templates [N, D]."""
         hidden = templates @ self.first[:-1] + self.first[-1]
         hidden = np.where(hidden > 0, hidden, SLOPE * hidden)
         return np.asarray(np.clip(hidden @ self.last[:-1] + self.last[-1], *self.limits)[:, 0], np.float64)
@@ -70,10 +70,10 @@ def highest_strangers(t: np.ndarray, y: np.ndarray, same: np.ndarray) -> np.ndar
     return np.asarray(ranked[torch.arange(len(t)), torch.from_numpy(place)])
 
 
-def learn_tail(templates: np.ndarray, deviations: np.ndarray, seed: int) -> Tail:
-    """Fit templates [U, D] to the places of their strangers' tails, in deviations above the mean [U]."""
+def learn_tail(templates: np.ndarray, above: np.ndarray, seed: int) -> Tail:
+    """Fit templates [U, D] to the places of their strangers' tails, in score above the mean [U]."""
     x = torch.from_numpy(templates)
-    wanted = torch.from_numpy(deviations.astype(np.float32))
+    wanted = torch.from_numpy(above.astype(np.float32))
     centre, unit = wanted.mean(), wanted.std(unbiased=False).clamp(min=1e-6)
     # Templates have length one; the factor brings each coordinate to about one.
     gain = templates.shape[1] ** 0.5
@@ -82,7 +82,7 @@ def learn_tail(templates: np.ndarray, deviations: np.ndarray, seed: int) -> Tail
         first, last = nn.Linear(templates.shape[1], HIDDEN), nn.Linear(HIDDEN, 1)
         order = torch.Generator().manual_seed(seed)
     _fit(first, last, x * gain, (wanted - centre) / unit, order)
-    low, high = np.quantile(deviations, EXTREMES)
+    low, high = np.quantile(above, EXTREMES)
     with torch.no_grad():
         read = torch.cat([first.weight.T * gain, first.bias[None]])
         said = torch.cat([last.weight.T * unit, last.bias[None] * unit + centre])

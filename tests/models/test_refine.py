@@ -114,25 +114,21 @@ def points(*pairs: tuple[float, float]) -> dict[str, OperatingPoint]:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.floats(-0.3, 0.3), st.floats(0.14, 0.25), st.integers(1, 1000))
-def test_moved_scores_pass_the_thresholds_as_often_as_stated(mean: float, spread: float, seed: int) -> None:
-    """Each score of the moved θ is the line that takes strangers to the thresholds; spreads need no stretch above 2."""
+@given(st.floats(-0.5, 0.5), st.floats(0.05, 0.5), st.integers(1, 1000))
+def test_moved_scores_pass_the_loosest_threshold_as_often_as_stated(mean: float, spread: float, seed: int) -> None:
+    """Strangers pass the loosest threshold as often as it says, and nothing but the last bias changes."""
     count, spec = 8000, DEFAULT_SPEC
     scores = np.random.default_rng(seed).normal(mean, spread, count)
     stated = points((1e-2, 0.3), (1e-3, 0.45), (1e-4, 0.55))
     theta = np.random.default_rng(seed).standard_normal(spec.params).astype(np.float32) * 0.1
     moved = move_scores(spec, theta, scores, stated)
-    weight, bias = (spec.slots[f"{spec.head.name}.{part}"].offset for part in ("weight", "bias"))
-    stretch = float(moved[weight]) / float(theta[weight])
-    shift = float(moved[bias]) - float(theta[bias]) * stretch
+    bias = spec.slots[f"{spec.head.name}.bias"].offset
+    shift = float(moved[bias]) - float(theta[bias])
     x = torch.rand(2, 3, spec.input_px, spec.input_px, generator=torch.Generator().manual_seed(seed))
     before, after = (verify_users(spec, torch.from_numpy(t)[None], x[None])[0].double().numpy() for t in (theta, moved))
-    np.testing.assert_allclose(after, before * stretch + shift, atol=1e-4 * max(1, np.abs(after).max()))
-    new = scores * stretch + shift
-    for fmr, threshold in ((1e-2, 0.3), (1e-3, 0.45)):
-        assert (new >= threshold).sum() == pytest.approx(fmr * count, abs=2)
-    body = slice(0, spec.slots[f"{spec.head.name}.weight"].offset)
-    np.testing.assert_array_equal(theta[body], moved[body])
+    np.testing.assert_allclose(after, before + shift, atol=1e-4 * max(1, np.abs(after).max()))
+    assert (scores + shift >= 0.3).sum() == pytest.approx(0.01 * count, abs=2)
+    np.testing.assert_array_equal(np.delete(theta, bias), np.delete(moved, bias))
 
 
 def test_weights_that_integers_cannot_hold_are_noticed(h: Generator, person: tuple[np.ndarray, np.ndarray]) -> None:
@@ -142,13 +138,12 @@ def test_weights_that_integers_cannot_hold_are_noticed(h: Generator, person: tup
         assert not fits_integers(h.info.spec, wrong)
 
 
-def test_few_strangers_only_shift_the_scores() -> None:
-    spec, scores = DEFAULT_SPEC, np.linspace(-0.5, 0.1, 500)
-    theta = np.ones(spec.params, np.float32)
-    moved = move_scores(spec, theta, scores, points((1e-2, 0.3), (1e-3, 0.45)))
-    assert 1e-3 * 500 < MIN_ERRORS < 1e-2 * 500
-    assert np.flatnonzero(moved != theta).tolist() == [spec.params - 1], "the bias of the last layer"
-    assert (scores + moved[-1] - 1 >= 0.3).sum() == pytest.approx(5, abs=1)
+def test_strangers_too_few_to_say_move_nothing() -> None:
+    theta, stated = np.ones(DEFAULT_SPEC.params, np.float32), points((1e-3, 0.45))
+    few, enough = (np.linspace(-0.5, 0.1, round(count * 1e3)) for count in (MIN_ERRORS - 1, MIN_ERRORS))
+    np.testing.assert_array_equal(move_scores(DEFAULT_SPEC, theta, few, stated), theta)
+    assert move_scores(DEFAULT_SPEC, theta, enough, stated)[-1] > 1
+    np.testing.assert_array_equal(move_scores(DEFAULT_SPEC, theta, enough, {}), theta)
 
 
 def test_refinement_repeats_itself_and_keeps_the_thresholds(
