@@ -83,7 +83,10 @@ def _form(name: str, bundle: Bundle, stack: ExitStack) -> Peer:
         verifier = stack.enter_context(open_verifier(bundle, runtime, precision))
         kind = {"onnxruntime": "onnx", "c": "c"}.get(runtime, "tflite")
         size = len(bundle.read(MODELS[kind, precision]))
-    run = lambda crop: verifier.score(shrink(crop, spec.framing))  # noqa: E731
+
+    def run(crop: np.ndarray) -> object:
+        return verifier.score(shrink(crop, spec.framing))
+
     return Peer(name, size, Count(spec.params, spec.macs), run, score=verifier.score)
 
 

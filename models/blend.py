@@ -24,7 +24,7 @@ from models.facedata import cache_folder, face_blocks, locked
 from models.faceset import LOOKALIKE_COSINE
 from models.facestream import Face
 from models.spec import CROP_PX
-from models.splits import Split, held_out_templates, unknown_lookalikes
+from models.splits import Split, unknown_lookalikes
 from toolkit.atomic import write_atomically
 from toolkit.errors import InputError, MissingError
 from toolkit.progress import track
@@ -72,9 +72,23 @@ class Parents:
         return self.faces[row].crop(Path("a face to blend"))
 
 
-def blended_faces(files: list[Path], backbone: Backbone, split: Split, count: int, key: str) -> list[Path]:
-    """`count` blends of the training faces in `files`, as Parquet files in the cache folder, written once for a `key`.
+def blend_files(count: int, key: str) -> list[Path]:
+    """Where `count` blends of the sources that `key` stands for are, or will be: Parquet files in the cache folder."""
+    names = (f"{key}-{RECIPE}-{seed}-{size}.parquet" for seed, size in enumerate(_sizes(count), 1))
+    return [cache_folder() / "blends" / name for name in names]
 
+
+def _sizes(count: int) -> list[int]:
+    """Of the files of `count` blends."""
+    return [min(A_FILE, count - start) for start in range(0, count, A_FILE)]
+
+
+def write_blends(
+    count: int, key: str, files: list[Path], held_out: np.ndarray, backbone: Backbone, split: Split
+) -> None:
+    """Write those of `blend_files` that are not there, of the training faces in `files`.
+
+    No face without a name takes part that may be somebody's of the templates `held_out` [M, D].
     Raises InputError for too few faces, MissingError without pyarrow.
     """
     if find_spec("pyarrow") is None:
@@ -82,22 +96,18 @@ def blended_faces(files: list[Path], backbone: Backbone, split: Split, count: in
     folder = cache_folder() / "blends"
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
-    key = f"{key}-{RECIPE}"
-    sizes = [min(A_FILE, count - start) for start in range(0, count, A_FILE)]
-    paths = [folder / f"{key}-{seed}-{size}.parquet" for seed, size in enumerate(sizes, 1)]
-    with locked(folder / f"{key}.lock"):
-        for stale in folder.glob(f".{key}-*"):  # of a run that was killed while it wrote
+    paths = blend_files(count, key)
+    with locked(folder / f"{key}-{RECIPE}.lock"):
+        for stale in folder.glob(f".{key}-{RECIPE}-*"):  # of a run that was killed while it wrote
             stale.unlink(missing_ok=True)
         if not all(path.is_file() for path in paths):
-            parents = _parents(files, backbone, split)
-            for seed, (size, path) in enumerate(zip(sizes, paths, strict=True), 1):
+            parents = _parents(files, held_out, backbone, split)
+            for seed, (size, path) in enumerate(zip(_sizes(count), paths, strict=True), 1):
                 if not path.is_file():
                     write_atomically(path, partial(_write, parents, size, seed))
-    return paths
 
 
-def _parents(files: list[Path], backbone: Backbone, split: Split) -> Parents:
-    held_out = held_out_templates(files, backbone, split)
+def _parents(files: list[Path], held_out: np.ndarray, backbone: Backbone, split: Split) -> Parents:
     faces: list[Face] = []
     templates = []
     blocks = (face_blocks(file, backbone, lambda face: split.of(face) == "train") for file in files)

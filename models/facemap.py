@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from models.backbone import Backbone
-from models.blend import blended_faces
+from models.blend import blend_files, write_blends
 from models.facedata import cache_folder, decoded, face_blocks, locked
 from models.faceset import FaceSet
 from models.facestream import Face, face_files
@@ -52,13 +52,10 @@ def map_faces(
     """
     files, split = face_files(paths), Split(held_out_share)
     states = [_state(file) for file in files]
-    blended = []
-    if blends:
-        key = _key([SCHEMA_VERSION, backbone.sha256, held_out_share, states])
-        blended = blended_faces(files, backbone, split, blends, key)
+    sources = _key([SCHEMA_VERSION, backbone.sha256, held_out_share, states])
     about = [SCHEMA_VERSION, framing.side_px, backbone.sha256, held_out_share, states]
-    if blended:
-        about.append([path.name for path in blended])
+    if blends:
+        about.append([path.name for path in blend_files(blends, sources)])
     if framing.region != WHOLE.region:
         about.append(framing.region)
     key = _key(about)
@@ -71,7 +68,10 @@ def map_faces(
                 shutil.rmtree(stale, ignore_errors=True)
             note(f"faces are written once to {folder}")
             with folder_atomically(folder, replace=False) as temporary:
-                _write(temporary, files, blended, framing, backbone, split)
+                held_out = held_out_templates(files, backbone, split)
+                if blends:
+                    write_blends(blends, sources, files, held_out, backbone, split)
+                _write(temporary, files, blend_files(blends, sources), held_out, framing, backbone, split)
     return _open(folder, framing.side_px, backbone.dim)
 
 
@@ -121,9 +121,14 @@ class _Writer:
 
 
 def _write(
-    folder: Path, files: list[Path], blended: list[Path], framing: Framing, backbone: Backbone, split: Split
+    folder: Path,
+    files: list[Path],
+    blended: list[Path],
+    judges: np.ndarray,
+    framing: Framing,
+    backbone: Backbone,
+    split: Split,
 ) -> None:
-    judges = held_out_templates(files, backbone, split)
     left_out = blends = 0
     with ExitStack() as stack:
         writers = {}

@@ -9,14 +9,15 @@ import cv2
 import numpy as np
 import pytest
 
-from models.blend import A_FILE, blend, blended_faces
+from models.blend import A_FILE, blend, blend_files, write_blends
 from models.cohort import Cohort
 from models.config import parse_config
+from models.facedata import cache_folder
 from models.facemap import map_faces
 from models.faceset import FaceSet
 from models.facestream import Face, stream_faces
 from models.spec import Framing
-from models.splits import Split
+from models.splits import Split, held_out_templates
 from models.training import Trainer
 from tests.models.test_facemap import Colours, parquet
 from tests.models.test_training import config, world
@@ -46,20 +47,26 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return parquet(tmp_path / "a.parquet", squares(60, DULL, "train", 1) + held_out + nameless)
 
 
+def made(source: Path, count: int, key: str) -> list[Path]:
+    backbone, split = Colours(), Split(0.0)
+    write_blends(count, key, [source], held_out_templates([source], backbone, split), backbone, split)
+    return blend_files(count, key)
+
+
 def test_blends_are_made_of_two_training_faces_each(source: Path) -> None:
-    (file,) = blended_faces([source], Colours(), Split(0.0), 50, "key")
+    (file,) = made(source, 50, "key")
     assert file.stat().st_mode & 0o777 == 0o600, "faces are for their owner"
     faces = list(stream_faces(file))
     assert {(face.identity, face.split) for face in faces} == {("", "train")}
     assert max(face.crop(file)[..., 0].mean() for face in faces) < DULL + 10, "no held-out face is in any"
     assert len({face.image for face in faces}) == 50
     before = file.stat().st_mtime_ns
-    assert blended_faces([source], Colours(), Split(0.0), 50, "key") == [file]
+    assert made(source, 50, "key") == [file]
     assert file.stat().st_mtime_ns == before, "written once"
     file.unlink()
     stale = file.with_name(f".{file.name}.abc")
     stale.write_bytes(b"of a run that was killed")
-    blended_faces([source], Colours(), Split(0.0), 50, "key")
+    made(source, 50, "key")
     assert [face.image for face in stream_faces(file)] == [face.image for face in faces], "always the same"
     assert not stale.exists()
 
@@ -69,11 +76,11 @@ def test_large_numbers_are_several_files_and_more_of_them_keep_the_first(
 ) -> None:
     assert A_FILE >= 1000
     monkeypatch.setattr("models.blend.A_FILE", 20)
-    files = blended_faces([source], Colours(), Split(0.0), 50, "key")
+    files = made(source, 50, "key")
     first, second, third = ([face.image for face in stream_faces(file)] for file in files)
     assert [len(first), len(second), len(third)] == [20, 20, 10]
     assert len({*first, *second, *third}) == 50
-    more = blended_faces([source], Colours(), Split(0.0), 60, "key")
+    more = made(source, 60, "key")
     assert more[:2] == files[:2]
     assert [face.image for face in stream_faces(more[2])][:10] == third
 
@@ -114,8 +121,11 @@ def test_a_map_ends_with_the_blends_and_tells_them_from_photos(source: Path) -> 
         np.testing.assert_array_equal(getattr(found.train.photos, name), getattr(plain.train, name))
     assert len(map_faces([source], Framing(32), Colours(), blends=20).train) == 80, "a map of its own"
     backbone = Colours()
+    for file in (cache_folder() / "blends").glob("*.parquet"):
+        file.unlink()  # a map holds what they showed
     map_faces([source], Framing(32), backbone, blends=30)
     assert backbone.seen == 0, "written once"
+    assert not list((cache_folder() / "blends").glob("*.parquet"))
 
 
 def test_strangers_of_training_are_photos(tmp_path: Path) -> None:
@@ -136,10 +146,10 @@ def arrays(faces: FaceSet) -> tuple[np.ndarray, ...]:
 def test_what_cannot_be_blended_is_refused(tmp_path: Path, source: Path) -> None:
     few = parquet(tmp_path / "b.parquet", squares(9, DULL, "train", 3))
     with pytest.raises(InputError, match="too few faces to blend; got 9"):
-        blended_faces([few], Colours(), Split(0.0), 5, "few")
+        made(few, 5, "few")
     one = parquet(tmp_path / "c.parquet", [replace(face, identity="one") for face in squares(40, DULL, "train", 3)])
     with pytest.raises(InputError, match="too few different people to blend"):
-        blended_faces([one], Colours(), Split(0.0), 5, "one")
+        made(one, 5, "one")
     assert not list((tmp_path / "cache" / "blends").glob("*.parquet"))
     with pytest.raises(UsageError, match="blends"):
         parse_config({"faces": ["a.parquet"], "blends": -1}, Path("c.toml"))
