@@ -189,14 +189,15 @@ def test_people_of_sets_without_splits_are_held_out_whole(tmp_path: Path) -> Non
 
 def test_templates_go_on_where_a_kill_stopped_them(tmp_path: Path) -> None:
     source = parquet(tmp_path / "x.parquet", some_faces(200))
-    (whole,) = stored_templates(source, Colours(), tmp_path / "one")
+    rows = np.arange(200)
+    whole = stored_templates(source, Colours(), tmp_path / "one")(rows)
     first, second = Colours(), Colours()
     first.fails_after = 100
     with pytest.raises(KeyboardInterrupt):
         stored_templates(source, first, tmp_path / "two")
     (part,) = (tmp_path / "two").glob("*.part")
     part.write_bytes(part.read_bytes() + b"half a row")
-    (resumed,) = stored_templates(source, second, tmp_path / "two")
+    resumed = stored_templates(source, second, tmp_path / "two")(rows)
     assert (first.seen, second.seen) == (96, 104)
     np.testing.assert_array_equal(resumed, whole)
     assert [p.suffix for p in (tmp_path / "two").iterdir()] == [".npy"]
