@@ -56,7 +56,7 @@ def each_alone(enrol: Enrol, faces: FaceSet, rows: Sequence[int]) -> Iterator[tu
 
 @dataclass(frozen=True)
 class Refined:
-    """θ trained further against a bank of strangers, as `toolkit enroll --refine` does."""
+    """θ refined against a bank of strangers, as `toolkit enroll --refine` does."""
 
     refiner: Callable[[np.ndarray, np.ndarray], Refinement]
     method: str = "refined"

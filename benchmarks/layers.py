@@ -66,7 +66,7 @@ def _torch(spec: VerifierSpec, theta: np.ndarray) -> Trace:
             x = to_input(torch.from_numpy(pixels)).permute(2, 0, 1)[None]  # [1, 3, H, W]
             users = torch.from_numpy(theta)[None]
             layers = {
-                layer.name: run_layers(spec, users, x, 0, end).permute(0, 2, 3, 1).numpy()
+                layer.name: run_layers(spec, users, x, end).permute(0, 2, 3, 1).numpy()
                 for end, layer in enumerate(spec.layers[:-1], 1)
             }
             return layers | {spec.head.name: verify_users(spec, users, x[None]).numpy()}

@@ -1,4 +1,4 @@
-"""A bank of other people's faces in one file: the strangers that personal refinement learns to refuse.
+"""A bank of other people's faces in one file: the strangers that personal refinement learns people from.
 
 An Arrow IPC file with one row a face: `pixels` (the aligned crop at the verifier's input size, uint8 RGB), `template`
 (the generator's backbone's, float32 of unit length) and `identity` (a number, -1 where nobody knows; names are not
@@ -12,13 +12,11 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-from models.cohort import Cohort
 from models.spec import WHOLE, VerifierSpec
 from toolkit.atomic import write_atomically
 from toolkit.errors import ArtifactError, InputError, MissingError
@@ -52,11 +50,6 @@ class Bank:
     def pixels(self, rows: np.ndarray) -> np.ndarray:
         """Crops uint8 RGB [len(rows), H, W, 3]."""
         return np.stack([self.blocks[row // BLOCK][row % BLOCK] for row in rows.tolist()])
-
-    @cached_property
-    def cohort(self) -> Cohort:
-        """Moments of the templates, for targets that are normalised by them."""
-        return Cohort.of(self.templates)
 
     @property
     def sha256(self) -> str:

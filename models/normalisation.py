@@ -91,7 +91,7 @@ def said_of_faces(h: bytes, spec: VerifierSpec, pixels: np.ndarray, rows: np.nda
     for start in track(range(0, len(rows), BATCH), "strangers"):
         x = to_input(torch.from_numpy(pixels[rows[start : start + BATCH]]).permute(0, 3, 1, 2))
         with torch.inference_mode():
-            features = run_layers(spec, theta, x, 0, len(spec.layers) - 1).flatten(1).numpy()  # [N, F]
+            features = run_layers(spec, theta, x).flatten(1).numpy()  # [N, F]
         parts.append(features @ head[:, :-1].T + head[:, -1])
     return np.concatenate(parts)
 

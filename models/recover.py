@@ -70,7 +70,7 @@ def _measured(spec: VerifierSpec, theta: Tensor, faces: Iterable[Tensor]) -> Mom
         return output
 
     for x in faces:
-        through_layers(spec, weigh, x, 0, len(spec.layers) - 1)
+        through_layers(spec, weigh, x)
     moments: Moments = {}
     for name, (total, squares) in sums.items():
         mean = total / counts[name]

@@ -1,4 +1,4 @@
-"""Which faces of a bank meet one person: to train on, to move the scores by, and to judge by.
+"""Which faces of a bank meet one person: to learn people from, to move the scores by, and to judge by.
 
 A person of the bank is in one of the three parts only. Faces so like the enrolled person's that they may be that
 person's are in none.
@@ -17,18 +17,17 @@ from toolkit.errors import InputError
 APART = 0.2  # share of the bank's people that judges, and as many move the scores
 MAX_APART = 8192  # faces of them each; FMR 1e-3 then stands on eight of them
 MIN_APART = 400  # faces; FMR 1e-2 then stands on four of them
-SIMILAR, RANDOM = 800, 2000  # faces to train on
+KNOWN = 12_000  # faces to learn from
+MIN_KNOWN = 300  # people among them: fewer say too little of people
 
 
 @dataclass(frozen=True)
 class Strangers:
-    """Row numbers of the bank, and every row's cosine [N] to the enrolled person's template."""
+    """Row numbers of the bank. Everyone in `known` has two faces or more there; it is empty if such people are few."""
 
-    similar: np.ndarray
-    random: np.ndarray
+    known: np.ndarray
     moving: np.ndarray
     judging: np.ndarray
-    cosine: np.ndarray
 
 
 def choose_strangers(bank: Bank, template: np.ndarray, backbone: str, seed: int) -> Strangers:
@@ -45,10 +44,16 @@ def choose_strangers(bank: Bank, template: np.ndarray, backbone: str, seed: int)
         enough = round(MIN_APART / APART * 1.2)
         raise InputError("the bank is too small to refine with", got=f"{len(bank)} faces",
                          expected=f"about {enough} or more, of many people")  # fmt: skip
-    training = np.flatnonzero(usable & (part >= 2 * APART))
-    similar = training[np.argsort(-cosine[training], kind="stable")[:SIMILAR]]
-    random = rng.choice(training, min(RANDOM, len(training)), replace=False)
-    return Strangers(similar, random, moving, judging, cosine)
+    known = _several_of_each(np.flatnonzero(usable & (part >= 2 * APART) & (bank.identity >= 0)), people, rng)
+    return Strangers(known, moving, judging)
+
+
+def _several_of_each(rows: np.ndarray, people: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Those of `rows` whose person has another among them: KNOWN at most, all of a person's, none if people are few."""
+    numbers, counts = np.unique(people[rows], return_counts=True)
+    order = rng.permutation(np.flatnonzero(counts > 1))
+    taken = order[np.cumsum(counts[order]) <= KNOWN]
+    return rows[np.isin(people[rows], numbers[taken])] if len(taken) >= MIN_KNOWN else rows[:0]
 
 
 def _some(chosen: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:

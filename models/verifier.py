@@ -64,7 +64,7 @@ class Trunk(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [N, 3, H, W] in the spec's value range to the map [N, C, H', W'] that the last layer reads, in [-1, 1]."""
-        return through_layers(self.spec, self._weighed, x, 0, len(self.spec.layers) - 1)
+        return through_layers(self.spec, self._weighed, x)
 
     def _weighed(self, layer: Layer, x: Tensor) -> Tensor:
         return cast(Tensor, self.norm(layer)(self.conv(layer)(x)))
@@ -92,34 +92,30 @@ def _key(layer: Layer) -> str:
     return layer.name.replace(".", "_")  # a ModuleDict refuses dots
 
 
-def verify_users(spec: VerifierSpec, theta: Tensor, x: Tensor, first: int = 0) -> Tensor:
+def verify_users(spec: VerifierSpec, theta: Tensor, x: Tensor) -> Tensor:
     """Scores [U, Q] of faces x [U, Q, 3, H, W], each row under its own θ [U, P].
 
-    With `first`, x [U, V*Q, C, H, W] is what the layers before spec.layers[first] made of the faces: V maps of each.
     All users run as one network: users sit side by side in the channel axis and every convolution is grouped.
     """
     users = len(x)
-    x = run_layers(spec, theta, x.transpose(0, 1).flatten(1, 2), first, len(spec.layers) - 1)  # [Q, U*C, H, W]
+    x = run_layers(spec, theta, x.transpose(0, 1).flatten(1, 2))  # [Q, U*C, H, W]
     features = x.reshape(len(x), users, -1)  # [Q, U, F]
     weight, bias = parameters_of(spec, theta, spec.head)
     return torch.einsum("quf,uf->uq", features, weight.flatten(1)) + bias  # [U, Q]
 
 
-def run_layers(spec: VerifierSpec, theta: Tensor, x: Tensor, first: int, end: int) -> Tensor:
-    """`through_layers` for users side by side, θ [U, P]: x [V*Q, U*C, H, W] to the same."""
-    return through_layers(spec, partial(convolve, spec, theta), x, first, end)
+def run_layers(spec: VerifierSpec, theta: Tensor, x: Tensor, end: int = -1) -> Tensor:
+    """`through_layers` for users side by side, θ [U, P]: faces x [Q, U*C, H, W] to maps [V*Q, U*C, H', W']."""
+    return through_layers(spec, partial(convolve, spec, theta), x, end)
 
 
-def through_layers(
-    spec: VerifierSpec, weigh: Callable[[Layer, Tensor], Tensor], x: Tensor, first: int, end: int
-) -> Tensor:
-    """Output of spec.layers[end - 1] for x, that of spec.layers[first - 1] or, for 0, the faces: [V*N, C, H, W] each.
+def through_layers(spec: VerifierSpec, weigh: Callable[[Layer, Tensor], Tensor], x: Tensor, end: int = -1) -> Tensor:
+    """What spec.layers[:end], all but the last if not told otherwise, make of faces x [N, C, H, W]: [V*N, C, H', W'].
 
-    `weigh` gives what a layer with weights makes of its input, not activated yet. No `add` from `first` on may reach
-    back further than x.
+    `weigh` gives what a layer with weights makes of its input, not activated yet.
     """
-    outputs = {spec.layers[first - 1].name: x} if first else {}
-    for layer in spec.layers[first:end]:
+    outputs: dict[str, Tensor] = {}
+    for layer in spec.layers[:end]:
         if layer.kind == "halves":
             x = halves(x, layer.kernel)
         elif layer.kind == "mean":

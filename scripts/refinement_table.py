@@ -43,14 +43,12 @@ SHIPPED = RefineConfig()
 AS_LEARNED = "as learned"  # by the generator, whose users are not made alike after training
 VARIANTS: dict[str, RefineConfig | None] = {
     AS_LEARNED: None,
-    f"{AS_LEARNED}, then refined": SHIPPED,
     "generated": None,
-    "scores moved, nothing trained": replace(SHIPPED, steps=0),
-    "as shipped": SHIPPED,
-    "last three layers": replace(SHIPPED, layers=3),
-    "last layer only": replace(SHIPPED, layers=1),
-    "a third of the distillation": replace(SHIPPED, distillation=SHIPPED.distillation / 3),
-    "twice the steps": replace(SHIPPED, steps=2 * SHIPPED.steps),
+    "scores moved, nothing learned": replace(SHIPPED, share=0),
+    "refined, as shipped": SHIPPED,
+    "never refused": replace(SHIPPED, judge=False),
+    "half of the share": replace(SHIPPED, share=SHIPPED.share / 2),
+    "twice the share": replace(SHIPPED, share=2 * SHIPPED.share),
 }
 
 

@@ -87,7 +87,7 @@ def people_aims(results: dict[str, Any]) -> str:
     """The aims on the held-out people, int8."""
     photos = results["household-int8"]["enrolment_photos"]["5"]
     fused = photos["fused"]["likelihood_ratio"]
-    refined = results["refinement"]["rows"]["as shipped"]
+    refined = results["refinement"]["rows"]["refined, as shipped"]
     few = f"{refined['people']} of these people"
     relatives = results["kin-int8"]["enrolment_photos"]["1"]["at_stranger_fmr"]["fmr1e-3"]["fmr_relatives"]["rate"]
     at = results["groups-int8"]["at_fmr"]["fmr1e-3"]

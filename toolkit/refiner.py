@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from toolkit.errors import MissingError, UsageError
+from toolkit.errors import MissingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,17 +24,11 @@ BankFile = Annotated[
     Path | None,
     typer.Option("--refine", help="Refine each verifier against this bank of strangers (`toolkit bank build`)."),
 ]
-RefineSeconds = Annotated[
-    float,
-    typer.Option("--refine-seconds", help="End the training after so long, 0: after its steps, which is repeatable."),
-]
 
 
-def load_refiner(h: Generator, bank: Path | None, seconds: float) -> Refiner | None:
-    """None without a bank. Raises MissingError (torch or pyarrow), UsageError, InputError and ArtifactError (bank)."""
+def load_refiner(h: Generator, bank: Path | None) -> Refiner | None:
+    """None without a bank. Raises MissingError (torch or pyarrow), InputError and ArtifactError (bank)."""
     if bank is None:
-        if seconds:
-            raise UsageError("--refine-seconds without --refine", do="name a bank, or leave it out")
         return None
     missing = [name for name in ("torch", "pyarrow", "ai_edge_litert") if find_spec(name) is None]
     if missing:
@@ -43,7 +37,6 @@ def load_refiner(h: Generator, bank: Path | None, seconds: float) -> Refiner | N
     from models.bank import open_bank
     from models.refine import RefineConfig, refine
 
-    config = RefineConfig(seconds=seconds)
     strangers = open_bank(bank, h.info.spec, h.info.backbone, h.info.backbone_sha256)
     scorer = FileScorer(h.info.spec, "int8", "litert")  # what devices run
-    return lambda pixels, templates: refine(h, pixels, templates, strangers, scorer.scores, config)
+    return lambda pixels, templates: refine(h, pixels, templates, strangers, scorer.scores, RefineConfig())

@@ -12,7 +12,7 @@ from toolkit.errors import ArtifactError, MissingError, UsageError
 from toolkit.output import emit, note
 
 app = typer.Typer(
-    help="Banks: other people's faces, that personal refinement learns to refuse.",
+    help="Banks: other people's faces, that personal refinement learns from.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

@@ -11,7 +11,7 @@ from toolkit.commands.options import GeneratorFile, Json, Threads
 from toolkit.errors import ArtifactError, MissingError, UsageError
 from toolkit.output import emit, note
 from toolkit.progress import track
-from toolkit.refiner import BankFile, RefineSeconds, load_refiner
+from toolkit.refiner import BankFile, load_refiner
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,14 +42,13 @@ def enroll(
     backbone: BackboneFile = None,
     detector: DetectorFile = None,
     refine: BankFile = None,
-    refine_seconds: RefineSeconds = 0.0,
     threads: Threads = 1,
     json: Json = False,
 ) -> None:
     """Enrol a person from one or more photos: write NAME.hvb, the verifier that knows only that person.
 
-    Each photo that cannot be used is named with its reason. Exit code 4 if none is left. With --refine the verifier is
-    trained further for some seconds against a bank of strangers; the result is taken only if faces kept apart gain.
+    Each photo that cannot be used is named with its reason. Exit code 4 if none is left. With --refine the verifier
+    also learns from what it sees in two photos or more, against a bank of strangers; not if photos kept apart lose.
     """
     from export.bundle import write_bundle
     from export.manifest import check_name
@@ -64,7 +63,7 @@ def enroll(
 
     files = find_photos(photos)
     h = Generator(generator or SHIPPED)
-    refiner = load_refiner(h, refine, refine_seconds)
+    refiner = load_refiner(h, refine)
     detector_bytes = detector_file(find_model("yunet", detector))
     enrolment = _enrol(files, h, detector_bytes, backbone, threads)
     refinement = _refine(enrolment, refiner) if refiner else None

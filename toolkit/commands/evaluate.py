@@ -38,7 +38,7 @@ from toolkit.commands.robustness import robustness
 from toolkit.commands.template_sets import templates
 from toolkit.errors import UsageError
 from toolkit.output import command_line, emit, note
-from toolkit.refiner import BankFile, RefineSeconds, load_refiner
+from toolkit.refiner import BankFile, load_refiner
 
 app = typer.Typer(
     help="Error rates: every enrolled photo becomes a real model file, and that file scores the probes.",
@@ -96,7 +96,6 @@ def household(
     generator: GeneratorFile = None,
     backbone: BackboneFile = None,
     refine: BankFile = None,
-    refine_seconds: RefineSeconds = 0.0,
     plain_mean: Annotated[bool, typer.Option(help="Fuse enrolment photos without regard to sharpness.")] = False,
     plot: Plot = None,
     threads: Threads = 2,
@@ -112,7 +111,7 @@ def household(
     if plain_mean and refine:
         raise UsageError("--refine fuses photos as `toolkit enroll` does", got="--plain-mean", do="leave one out")
     h, _, scorer = prepare(generator, precision, runtime, plot)
-    way = refined_or_generated(h, load_refiner(h, refine, refine_seconds), plain_mean)
+    way = refined_or_generated(h, load_refiner(h, refine), plain_mean)
     from benchmarks.household import evaluate_household
 
     loaded = load(h, faces, split, backbone, threads)
