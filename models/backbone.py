@@ -129,14 +129,14 @@ class MirroredBackbone(CombinedBackbone):
     """What a backbone makes of a face and of its mirror image, on average: the verifier cannot tell the two either."""
 
     def __init__(self, plain: Backbone):
-        self.members = (plain, MirrorImages(plain))
+        self.members = (plain, OfMirrorImages(plain))
         self.name, self.dim, self.sha256 = plain.name + MIRRORED, plain.dim, plain.sha256
 
     def combine(self, templates: Sequence[np.ndarray]) -> np.ndarray:
         return unit(np.sum(templates, axis=0))
 
 
-class MirrorImages:
+class OfMirrorImages:
     """A backbone that is shown crops' mirror images."""
 
     def __init__(self, plain: Backbone):
@@ -183,7 +183,6 @@ def _dlib(path: Path | None, threads: int) -> Backbone:
     return OnnxBackbone("dlib", 128, lambda: dlib_graph(file), dlib_input, threads)
 
 
-GRAPHS = {"sface": sface_graph, "dlib": dlib_graph}
 _NETWORKS = {"sface": _sface, "dlib": _dlib}
 BACKBONES = ("sface", "dlib", "sface+dlib", "sface-mirrored", "dlib-mirrored", "sface-mirrored+dlib-mirrored")
 
@@ -195,7 +194,7 @@ def load_backbone(name: str = "sface", path: Path | None = None, threads: int = 
     """
     if name not in BACKBONES:
         raise UsageError("unknown backbone", got=name, expected=" or ".join(BACKBONES))
-    networks = plain(name).split("+")
+    networks = plain_name(name).split("+")
     if len(networks) > 1 and path is not None and not path.is_dir():
         files = " and ".join(MODEL_FILES[network].file for network in networks)
         raise UsageError(f"{name} takes more than one file", got=path, expected=f"a folder with {files}")
@@ -210,6 +209,6 @@ def load_backbone(name: str = "sface", path: Path | None = None, threads: int = 
     return members[0] if len(members) == 1 else JoinedBackbone(members)
 
 
-def plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """The backbone of that name that does not look at mirror images."""
     return name.replace(MIRRORED, "")

@@ -12,7 +12,7 @@ from device.alignment import align, shrink
 from device.detector import PHOTO_SIDES_PX, FaceDetector
 from device.image import IMAGE_SUFFIXES, read_image
 from device.quality import ADVICE, QualityLimits, assess, choose_face
-from models.backbone import Backbone, plain
+from models.backbone import Backbone, plain_name
 from models.generator import fuse_photos
 from models.spec import WHOLE, Framing
 from toolkit.errors import FaceError, InputError, UsageError
@@ -93,7 +93,7 @@ class Enroller:
 
     def enrol(self, files: Iterable[Path]) -> Enrolment:
         """Raises FaceError when no photo can be used or no majority shows one person."""
-        cosine = SAME_PERSON_COSINE[plain(self._backbone.name)]
+        cosine = SAME_PERSON_COSINE[plain_name(self._backbone.name)]
         reports = reject_strangers([self._report(file) for file in files], cosine)
         if all(photo.reason for photo in reports):
             reasons = "; ".join(f"{Path(p.file).name}: {p.message}" for p in reports[:5])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.backbone import Backbone, plain
+from models.backbone import Backbone, plain_name
 from models.facedata import decoded, face_blocks
 from models.facestream import face_files
 from models.spec import Framing
@@ -67,7 +67,7 @@ LOOKALIKE_COSINE = {"sface": 0.5, "dlib": 0.75, "sface+dlib": 0.6}
 
 
 def lookalike_cosine(backbone: str) -> float:
-    return LOOKALIKE_COSINE[plain(backbone)]
+    return LOOKALIKE_COSINE[plain_name(backbone)]
 
 
 def lookalikes(templates: np.ndarray, held_out: np.ndarray, backbone: str) -> np.ndarray:

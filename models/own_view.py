@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 RIDGE = 0.1  # of the mean variance within people: the weakest directions are not trusted
-TEMPLATE_RIDGE = 0.01  # of the templates' mean square
+LEAST_VARIANCE = 1e-9  # where a person's photos are all one
+TEMPLATE_RIDGE = 0.01  # of the mean square of templates and the constant beside them
 SMALLEST = 1e-3  # singular value of a direction, against the largest
 
 
@@ -48,7 +49,8 @@ class OwnView:
         between = differ.T @ differ / len(differ) - self._within * (1 / count).mean()
         sizes, axes = torch.linalg.eigh(between)
         self._between = axes * sizes.clamp(min=0) @ axes.T
-        self._within += RIDGE * self._within.diagonal().mean() * torch.eye(len(between), dtype=between.dtype)
+        least = RIDGE * self._within.diagonal().mean().clamp(min=LEAST_VARIANCE)
+        self._within += least * torch.eye(len(between), dtype=between.dtype)
         self._discriminant = torch.linalg.inv(self._within)
 
     def expected(self, templates: Tensor) -> Tensor:
@@ -61,7 +63,8 @@ class OwnView:
         expected = self.expected(template[None])[0]
         sure = torch.linalg.solve(self._between + self._within / len(z), z.mean(0) - expected)
         by_template = self._discriminant @ (expected - self._typical)
-        scale = head @ by_template / by_template.square().sum()
+        # How much of the layer is what the template makes of it; where the two disagree, photos add nothing.
+        scale = (head @ by_template / by_template.square().sum().clamp(min=LEAST_VARIANCE)).clamp(min=0)
         return torch.mul(scale, self._discriminant @ (self._between @ sure))
 
 

@@ -5,8 +5,8 @@ beyond the template (`models/own_view.py`, learned of the bank's people) is adde
 moved, by the last bias alone, so that strangers pass the generator's loosest threshold as often as that says. Not part
 of the paper: this project's addition.
 
-What is learned of never judges. Each photo in turn is kept apart and scored by what the others gave, against strangers
-that had no other part; if the photos lose by it for certain, the generated weights stay.
+What is learned of never judges. Each photo in turn is scored with what the others gave, against strangers that nothing
+was learned of; if the photos lose by it for certain, the generated weights stay.
 
 Nothing is drawn at random that is not seeded: the same photos and bank give the same weights.
 
@@ -31,7 +31,7 @@ from models.bank import Bank
 from models.generator import Generator, OperatingPoint, fuse_photos
 from models.own_view import OwnView, directions
 from models.spec import VerifierSpec
-from models.strangers import MIN_KNOWN, choose_strangers
+from models.strangers import ENOUGH_KNOWN, choose_strangers
 from models.verifier import run_layers, to_input
 from toolkit.errors import ArtifactError, UsageError
 
@@ -65,7 +65,8 @@ class Refinement:
     """
 
     theta: np.ndarray
-    kept: bool  # whether the photos changed the weights
+    photos: int
+    kept: bool  # whether they changed the weights
     generated: float | None
     refined: float | None
     fmr: dict[str, float]
@@ -75,8 +76,8 @@ class Refinement:
     def sentence(self) -> str:
         """What came of it, for people."""
         if self.generated is None or self.refined is None:
-            return ("refined: scores moved to the loosest threshold; nothing learned, which takes two photos or more "
-                    f"and a bank that names {MIN_KNOWN} people or more, each with several")  # fmt: skip
+            bank = f"a bank that names some {ENOUGH_KNOWN} people, each with several photos"
+            return f"refined: scores moved, nothing learned: this takes {bank if self.photos > 1 else 'two photos'}"
         verdict = "kept" if self.kept else "not kept, the generated weights stay"
         before, after = (f"one in {10**value:.0f}" for value in (self.generated, self.refined))
         return f"refined: strangers as like as a photo kept apart were {before}, and are {after}: {verdict}"
@@ -92,7 +93,8 @@ def refine(
     """Refine the verifier of one person.
 
     pixels uint8 [K, H, W, 3], templates float32 [K, D] of the enrolment photos. With a single photo, none is left to
-    judge by: the scores are moved, and nothing is learned. Raises InputError when the bank is too small.
+    judge by, and a bank of few known people teaches nothing: the scores are moved, and no more. Raises InputError when
+    the bank is too small for that.
     """
     spec, points = h.info.spec, h.info.points_for(len(pixels))[1]
     template = fuse_photos(pixels, templates, spec.framing)
@@ -101,7 +103,7 @@ def refine(
     before = after = None
     if len(pixels) > 1 and len(strangers.known) and config.share:
         with _one_thread():
-            photos = _Photos(h, theta, template, pixels, bank, strangers.known)
+            photos = Photos(h, theta, template, pixels, bank, strangers.known)
             refined = photos.added_to(theta, config.share)
             generated_rarity, refined_rarity = photos.judged(bank.pixels(strangers.judging), config.share)
         before, after = float(generated_rarity.mean()), float(refined_rarity.mean())
@@ -112,10 +114,10 @@ def refine(
         theta = move_scores(spec, theta, score(theta, bank.pixels(strangers.moving)), points)
     scores = score(theta, bank.pixels(strangers.judging))
     fmr = {name: float((scores >= point.threshold).mean()) for name, point in points.items()}
-    return Refinement(theta, kept, before, after, fmr, len(scores), len(bank))
+    return Refinement(theta, len(pixels), kept, before, after, fmr, len(scores), len(bank))
 
 
-class _Photos:
+class Photos:
     """One person's photos as their generated verifier θ [P] sees them, and the bank's people as it sees those."""
 
     def __init__(
@@ -190,10 +192,12 @@ def rarity(genuine: np.ndarray, impostor: np.ndarray) -> np.ndarray:
 def lose(before: np.ndarray, after: np.ndarray) -> bool:
     """Whether photos [K] are worse off than before by more than doubt: one standard error of their mean.
 
-    A few photos cannot prove a gain that many people have had on average; harm to this person they can.
+    A few photos cannot prove a gain that many people have had on average; harm to this person they can. Two photos
+    say nothing of their own doubt, so their mean decides.
     """
     change = after - before
-    return bool(change.mean() < -change.std(ddof=1) / math.sqrt(len(change)))
+    doubt = change.std(ddof=1) / math.sqrt(len(change)) if len(change) > 2 else 0.0
+    return bool(change.mean() < -doubt)
 
 
 def move_scores(

@@ -17,8 +17,9 @@ from toolkit.errors import InputError
 APART = 0.2  # share of the bank's people that judges, and as many move the scores
 MAX_APART = 8192  # faces of them each; FMR 1e-3 then stands on eight of them
 MIN_APART = 400  # faces; FMR 1e-2 then stands on four of them
-KNOWN = 12_000  # faces to learn from
+KNOWN, PER_PERSON = 12_000, 10  # faces to learn from: at most so many, and of one person
 MIN_KNOWN = 300  # people among them: fewer say too little of people
+ENOUGH_KNOWN = round(MIN_KNOWN / (1 - 2 * APART))  # people of a bank, part of whom judges
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,15 @@ def choose_strangers(bank: Bank, template: np.ndarray, backbone: str, seed: int)
 
 
 def _several_of_each(rows: np.ndarray, people: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Those of `rows` whose person has another among them: KNOWN at most, all of a person's, none if people are few."""
-    numbers, counts = np.unique(people[rows], return_counts=True)
-    order = rng.permutation(np.flatnonzero(counts > 1))
-    taken = order[np.cumsum(counts[order]) <= KNOWN]
-    return rows[np.isin(people[rows], numbers[taken])] if len(taken) >= MIN_KNOWN else rows[:0]
+    """Those of `rows` whose person has another among them, within KNOWN and PER_PERSON; none if people are few."""
+    rows = rng.permutation(rows)
+    rows = rows[np.argsort(people[rows], kind="stable")]
+    _, first, counts = np.unique(people[rows], return_index=True, return_counts=True)
+    several = rng.permutation(np.flatnonzero(counts > 1))
+    several = several[np.cumsum(np.minimum(counts[several], PER_PERSON)) <= KNOWN]
+    if len(several) < MIN_KNOWN:
+        return rows[:0]
+    return np.sort(np.concatenate([rows[first[p] : first[p] + min(counts[p], PER_PERSON)] for p in several]))
 
 
 def _some(chosen: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:

@@ -71,7 +71,7 @@ def main(
         result = before
     for name, config in VARIANTS.items():
         if only in name and name not in result["rows"]:
-            used = learned if name.startswith(AS_LEARNED) else h
+            used = learned if name == AS_LEARNED else h
             result["rows"][name] = _row(used, held_out, _some_people(held_out, photos, people), strangers, config)
             write_atomically(RESULT, (json.dumps(result, indent=2) + "\n").encode(), mode=0o644)
             note(f"{name}: {result['rows'][name]}")

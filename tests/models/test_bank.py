@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from models.bank import BLOCK, Bank, BankFaces, open_bank, write_bank
 from models.spec import DEFAULT_SPEC, VerifierSpec, mobile_spec
-from models.strangers import APART, MIN_APART, choose_strangers
+from models.strangers import APART, ENOUGH_KNOWN, KNOWN, MIN_APART, MIN_KNOWN, PER_PERSON, choose_strangers
 from toolkit.errors import ArtifactError, InputError
 
 pytest.importorskip("pyarrow")
@@ -147,6 +147,24 @@ def test_strangers_are_apart_and_nobody_looks_like_the_person(tmp_path: Path) ->
     assert -1 not in bank.identity[chosen.known]
     again = choose_strangers(bank, template, "sface", seed=1)
     assert all(np.array_equal(getattr(chosen, n), getattr(again, n)) for n in ("known", "moving", "judging"))
+
+
+@pytest.mark.parametrize(("people", "each"), [(900, 60), (6000, 3), (ENOUGH_KNOWN * 3 // 4, 9)])
+def test_everybody_teaches_a_little(people: int, each: int, tmp_path: Path) -> None:
+    """However many photos some have; a bank that knows too few people teaches nothing."""
+    rng = np.random.default_rng(0)
+    identity = np.append(np.repeat(np.arange(people), each), np.full(KNOWN, people))  # one has as many as are wanted
+    templates = rng.standard_normal((len(identity), 64)).astype(np.float32)
+    templates /= np.linalg.norm(templates, axis=1, keepdims=True)
+    person = np.eye(1, 64, dtype=np.float32)[0]
+    known = choose_strangers(Bank(tmp_path, templates, identity, []), person, "dlib-mirrored", seed=1).known
+    if people < ENOUGH_KNOWN:
+        assert not len(known)
+        return
+    count = np.unique(identity[known], return_counts=True)[1]
+    assert len(count) >= MIN_KNOWN
+    assert 2 <= count.min() <= count.max() <= PER_PERSON
+    assert 0.4 * KNOWN < len(known) <= KNOWN
 
 
 def test_a_bank_too_small_to_judge_by_is_refused(small: Path) -> None:

@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests_support import labelled, record
 
+from models.backbone import MirroredBackbone
 from models.facedata import stored_templates
 from models.facemap import TrainingFaces, map_faces
 from models.faceset import load_faces, lookalikes
@@ -173,6 +174,13 @@ def test_the_map_holds_what_loading_gives(tmp_path: Path) -> None:
     assert not np.array_equal(part.held_out.pixels, found.held_out.pixels)
     parquet(sources[0], split[:300])
     assert len(map_faces(sources, Framing(32), Colours()).train) < len(found.train), "a changed source is mapped anew"
+
+
+def test_backbones_of_one_file_have_maps_of_their_own(tmp_path: Path) -> None:
+    source = parquet(tmp_path / "x.parquet", some_faces(40))
+    plain, mirrored = (map_faces([source], Framing(32), b).train for b in (Colours(), MirroredBackbone(Colours())))
+    np.testing.assert_array_equal(plain.pixels, mirrored.pixels)
+    assert not np.allclose(plain.templates, mirrored.templates)
 
 
 def test_people_of_sets_without_splits_are_held_out_whole(tmp_path: Path) -> None:

@@ -23,8 +23,9 @@ from models.bank import Bank, BankFaces, open_bank, write_bank
 from models.faceset import FaceSet
 from models.generator import Generator, OperatingPoint, fuse_photos
 from models.own_view import OwnView, directions
-from models.refine import MIN_ERRORS, RefineConfig, Refinement, fits_integers, lose, move_scores, rarity, refine
+from models.refine import MIN_ERRORS, Photos, RefineConfig, Refinement, fits_integers, lose, move_scores, rarity, refine
 from models.spec import DEFAULT_SPEC
+from models.strangers import ENOUGH_KNOWN, choose_strangers
 from models.verifier import verify_users
 from toolkit.errors import MissingError, UsageError
 
@@ -82,6 +83,7 @@ def test_photos_lose_only_beyond_doubt() -> None:
     assert not lose(before, before + 0.1)
     assert not lose(before, before + np.array([0.5, -0.6, 0.4, -0.5])), "within a standard error"
     assert lose(before, before + np.array([0.1, -0.6, -0.4, -0.5]))
+    assert lose(before[:2], before[:2] + np.array([0.2, -1.5])), "two photos cannot say how far they are in doubt"
 
 
 def points(*pairs: tuple[float, float]) -> dict[str, OperatingPoint]:
@@ -158,34 +160,90 @@ def test_the_last_layer_alone_learns_unless_photos_kept_apart_lose(
     slot = h.info.spec.slots[f"{h.info.spec.head.name}.weight"]
     if refused:
         assert not len(changed)
+        assert refine(h, *person, bank, score, replace(SHIPPED, move=False, judge=False)).kept
     else:
         assert changed.min() >= slot.offset
         assert changed.max() < slot.end
-        assert refine(h, *person, bank, score, replace(SHIPPED, move=False, judge=False)).kept
+
+
+def test_each_photo_is_judged_by_what_the_others_gave(
+    h: Generator, bank: Bank, person: tuple[np.ndarray, np.ndarray]
+) -> None:
+    template = fuse_photos(*person, h.info.spec.framing)
+    strangers = choose_strangers(bank, template, h.info.backbone, 1)
+    theta, judging = h.weights(template[None])[0], bank.pixels(strangers.judging)
+    scorer = FileScorer(h.info.spec, "fp32", "onnxruntime")
+    generated, refined = Photos(h, theta, template, person[0], bank, strangers.known).judged(judging, 1.0)
+    for j in range(len(person[0])):
+        others = np.delete(person[0], j, 0)
+        changed = Photos(h, theta, template, others, bank, strangers.known).added_to(theta, 1.0)
+        for weights, said in ((theta, generated), (changed, refined)):
+            expected = rarity(scorer.scores(weights, person[0][[j]]), scorer.scores(weights, judging))
+            assert said[j] == pytest.approx(expected[0], abs=0.05)
+    assert not np.array_equal(generated, refined)
+
+
+def test_a_bank_of_few_known_people_teaches_nothing(
+    h: Generator, bank: Bank, person: tuple[np.ndarray, np.ndarray]
+) -> None:
+    few = replace(bank, identity=np.where(bank.identity < ENOUGH_KNOWN // 2, bank.identity, -1))
+    scorer = FileScorer(h.info.spec, "int8", "litert")
+    done = refine(h, *person, few, scorer.scores, SHIPPED)
+    assert (done.kept, done.generated) == (False, None)
+    assert f"names some {ENOUGH_KNOWN} people" in done.sentence()
+
+
+class World:
+    """Made-up people whose looks are their template's, something of their own, `own` times, and each photo's."""
+
+    def __init__(self, own: float, people: int = 400, each: int = 3, dim: int = 8, axes: int = 16):
+        rng = np.random.default_rng(0)
+        self.looks = rng.normal(size=(dim, axes))
+        self.noise = np.geomspace(0.2, 2, axes)  # of each photo
+        self.template = unit_rows(1, dim, 2)[0]
+        number = np.repeat(np.arange(people), each)
+        templates = unit_rows(people, dim, 1)[number]
+        someones = own * rng.normal(size=(people, axes))
+        z = templates @ self.looks + 3 + someones[number] + self.noise * rng.normal(size=(len(number), axes))
+        shown = templates + 0.05 * rng.normal(size=templates.shape)
+        shown /= np.linalg.norm(shown, axis=1, keepdims=True)
+        self.view = OwnView(torch.from_numpy(z), torch.from_numpy(shown), torch.from_numpy(number))
+
+    def addition(self, count: int, own: np.ndarray, times: float = 1.0) -> np.ndarray:
+        """What so many photos of one more person add to a last layer `times` as large as a linear discriminant is."""
+        rng = np.random.default_rng(3)
+        photos = self.template @ self.looks + 3 + own + self.noise * rng.normal(size=(count, len(own)))
+        head = times * (self.template @ self.looks) / self.noise**2
+        return self.view.addition(*(torch.from_numpy(v) for v in (photos, self.template, head))).numpy()
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
+    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
 
 
 def test_what_is_a_persons_own_is_found_again() -> None:
-    """In a made-up world looks are a template's and something of one's own; a few photos tell of the latter."""
-    rng = np.random.default_rng(0)
-    people, each, dim, axes = 400, 5, 8, 16
-    templates = unit_rows(people, dim, 1)
-    looks = rng.normal(size=(dim, axes))
-    own, noise = rng.normal(size=axes) * 0.3, 0.5
-    someones = rng.normal(size=(people, axes)) * 0.3
-    number = np.repeat(np.arange(people), each)
-    z = templates[number] @ looks + someones[number] + noise * rng.normal(size=(people * each, axes))
-    view = OwnView(torch.from_numpy(z), torch.from_numpy(templates[number]), torch.from_numpy(number))
+    world = World(own=0.5)
+    own = 0.5 * np.random.default_rng(4).normal(size=16)
+    few, many = world.addition(2, own), world.addition(2000, own)
+    wanted = own / (world.noise**2 + 0.1 * (world.noise**2).mean())  # where photos of one person differ, it says little
+    assert cosine(many, wanted) > 0.95
+    assert cosine(many, own) < 0.9
+    assert cosine(few, wanted) > 0.7
+    assert np.linalg.norm(few) < np.linalg.norm(many), "few photos are trusted less"
+    np.testing.assert_allclose(world.addition(2, own, times=3.0), 3 * few, rtol=1e-6)
+    np.testing.assert_array_equal(world.addition(2, own, times=-1.0), 0 * few)
 
-    template = unit_rows(1, dim, 2)[0]
-    head = torch.from_numpy(template @ looks - (templates @ looks).mean(0))
-    found = []
-    for count in (2, 2000):
-        photos = torch.from_numpy(template @ looks + own + noise * rng.normal(size=(count, axes)))
-        found.append(view.addition(photos, torch.from_numpy(template), head).numpy())
-    few, many = (float(f @ own / np.linalg.norm(f) / np.linalg.norm(own)) for f in found)
-    assert many > 0.95 > few > 0.3
-    assert np.linalg.norm(found[0]) < np.linalg.norm(found[1]), "few photos are trusted less"
-    assert float(np.linalg.norm(found[1])) == pytest.approx(float(np.linalg.norm(own)), rel=0.3), "on the layer's scale"
+
+def test_nothing_is_taken_for_a_persons_own_where_nobody_has_any() -> None:
+    nobody, somebody = (np.linalg.norm(World(own).addition(2, np.full(16, 0.5))) for own in (0.0, 0.5))
+    assert nobody < 0.2 * somebody
+
+
+def test_photos_that_are_all_one_do_no_harm() -> None:
+    templates, number = torch.from_numpy(unit_rows(300, 8, 1)), torch.arange(300).repeat(2)
+    z = torch.from_numpy(np.random.default_rng(0).normal(size=(300, 4)))
+    added = OwnView(z.repeat(2, 1), templates.repeat(2, 1), number).addition(z[:2], templates[0], z[0])
+    assert torch.isfinite(added).all()
 
 
 def test_directions_are_those_that_heads_read() -> None:
@@ -201,10 +259,10 @@ def test_one_photo_teaches_nothing(h: Generator, bank: Bank, person: tuple[np.nd
     scorer = FileScorer(h.info.spec, "int8", "litert")
     done = refine(h, person[0][:1], person[1][:1], bank, scorer.scores, SHIPPED)
     assert (done.kept, done.generated) == (False, None)
-    assert "two photos or more" in done.sentence()
+    assert "takes two photos" in done.sentence()
     start = h.weights(person[1][:1])[0]
     changed = np.flatnonzero(done.theta != start)
-    assert changed.min() >= h.info.spec.slots[f"{h.info.spec.head.name}.weight"].offset
+    np.testing.assert_array_equal(changed, h.info.spec.slots[f"{h.info.spec.head.name}.bias"].offset)
 
 
 def test_wrong_settings_and_a_missing_torch_say_so(
@@ -227,7 +285,7 @@ def test_household_enrols_with_whatever_it_is_given(h: Generator) -> None:
 
     def refiner(pixels: np.ndarray, templates: np.ndarray) -> Refinement:
         seen.append((pixels, templates))
-        return Refinement(Generated(h)(pixels, templates), False, None, None, {}, 0, 0)
+        return Refinement(Generated(h)(pixels, templates), 2, False, None, None, {}, 0, 0)
 
     plain, given_ = (household_trials(faces, way, scorer, 2) for way in (Generated(h), Refined(refiner)))
     np.testing.assert_array_equal(plain.impostor, given_.impostor)
