@@ -21,8 +21,6 @@ from models.files import MODEL_FILES, find_model
 from models.spec import CROP_PX
 from toolkit.errors import MissingError, UsageError
 
-MIRRORED = "-mirrored"  # behind the name of a backbone that sees mirror images too
-
 
 class Backbone(Protocol):
     """Crops, uint8 RGB [N, 112, 112, 3], to unit-length float32 templates [N, dim]."""
@@ -93,27 +91,8 @@ class OnnxBackbone:
         return output.reshape(1, -1)
 
 
-class CombinedBackbone:
-    """Several backbones as one; its members' templates make its own. They are made, and cached, one by one."""
-
-    name: str
-    dim: int
-    sha256: str
-    members: tuple[Backbone, ...]
-
-    def combine(self, templates: Sequence[np.ndarray]) -> np.ndarray:
-        """The members' unit templates [N, D] of the same crops to unit templates [N, dim]."""
-        raise NotImplementedError
-
-    def embed(self, crops: np.ndarray) -> np.ndarray:
-        return self.combine([member.embed(crops) for member in self.members])
-
-    def embed_one(self, crop: np.ndarray) -> np.ndarray:
-        return self.combine([unit(member.embed_one(crop)) for member in self.members])
-
-
-class JoinedBackbone(CombinedBackbone):
-    """Templates side by side; name and SHA-256 are the members' with a + between."""
+class JoinedBackbone:
+    """Several backbones as one; its name and its SHA-256 are theirs with a + between."""
 
     def __init__(self, members: Sequence[Backbone]):
         self.members = tuple(members)
@@ -121,33 +100,11 @@ class JoinedBackbone(CombinedBackbone):
         self.dim = sum(member.dim for member in members)
         self.sha256 = "+".join(member.sha256 for member in members)
 
-    def combine(self, templates: Sequence[np.ndarray]) -> np.ndarray:
-        return joined(templates)
-
-
-class MirroredBackbone(CombinedBackbone):
-    """What a backbone makes of a face and of its mirror image, on average: the verifier cannot tell the two either."""
-
-    def __init__(self, plain: Backbone):
-        self.members = (plain, OfMirrorImages(plain))
-        self.name, self.dim, self.sha256 = plain.name + MIRRORED, plain.dim, plain.sha256
-
-    def combine(self, templates: Sequence[np.ndarray]) -> np.ndarray:
-        return unit(np.sum(templates, axis=0))
-
-
-class OfMirrorImages:
-    """A backbone that is shown crops' mirror images."""
-
-    def __init__(self, plain: Backbone):
-        self.name, self.dim, self.sha256 = f"{plain.name}-of-mirror-images", plain.dim, plain.sha256
-        self._plain = plain
-
     def embed(self, crops: np.ndarray) -> np.ndarray:
-        return self._plain.embed(np.ascontiguousarray(crops[:, :, ::-1]))
+        return joined([member.embed(crops) for member in self.members])
 
     def embed_one(self, crop: np.ndarray) -> np.ndarray:
-        return self._plain.embed_one(np.ascontiguousarray(crop[:, ::-1]))
+        return joined([unit(member.embed_one(crop)) for member in self.members])
 
 
 def _sface_input(crops: np.ndarray) -> np.ndarray:
@@ -183,8 +140,8 @@ def _dlib(path: Path | None, threads: int) -> Backbone:
     return OnnxBackbone("dlib", 128, lambda: dlib_graph(file), dlib_input, threads)
 
 
-_NETWORKS = {"sface": _sface, "dlib": _dlib}
-BACKBONES = ("sface", "dlib", "sface+dlib", "sface-mirrored", "dlib-mirrored", "sface-mirrored+dlib-mirrored")
+_BACKBONES = {"sface": _sface, "dlib": _dlib}
+BACKBONES = (*_BACKBONES, "+".join(_BACKBONES))
 
 
 def load_backbone(name: str = "sface", path: Path | None = None, threads: int = 1) -> Backbone:
@@ -194,21 +151,14 @@ def load_backbone(name: str = "sface", path: Path | None = None, threads: int = 
     """
     if name not in BACKBONES:
         raise UsageError("unknown backbone", got=name, expected=" or ".join(BACKBONES))
-    networks = plain_name(name).split("+")
-    if len(networks) > 1 and path is not None and not path.is_dir():
-        files = " and ".join(MODEL_FILES[network].file for network in networks)
+    names = name.split("+")
+    if len(names) > 1 and path is not None and not path.is_dir():
+        files = " and ".join(MODEL_FILES[member].file for member in names)
         raise UsageError(f"{name} takes more than one file", got=path, expected=f"a folder with {files}")
     try:
-        members = [_NETWORKS[network](path, threads) for network in networks]
+        members = [_BACKBONES[member](path, threads) for member in names]
     except ImportError as error:
         raise MissingError(
             f"the backbone needs the package {error.name}", do="run `pip install 'hyperverify[enroll]'`"
         ) from error
-    if name.endswith(MIRRORED):
-        members = [MirroredBackbone(member) for member in members]
     return members[0] if len(members) == 1 else JoinedBackbone(members)
-
-
-def plain_name(name: str) -> str:
-    """The backbone of that name that does not look at mirror images."""
-    return name.replace(MIRRORED, "")

@@ -21,7 +21,7 @@ import numpy as np
 
 from models.backbone import Backbone
 from models.facedata import cache_folder, face_blocks, locked
-from models.faceset import lookalike_cosine
+from models.faceset import LOOKALIKE_COSINE
 from models.facestream import Face
 from models.spec import CROP_PX
 from models.splits import Split, unknown_lookalikes
@@ -119,7 +119,7 @@ def _parents(files: list[Path], held_out: np.ndarray, backbone: Backbone, split:
             break
     if len(faces) <= CANDIDATES:
         raise InputError("too few faces to blend", got=len(faces), expected=f"more than {CANDIDATES}", do=REMEDY)
-    return Parents(faces, np.concatenate(templates), lookalike_cosine(backbone.name))
+    return Parents(faces, np.concatenate(templates), LOOKALIKE_COSINE[backbone.name])
 
 
 def _write(parents: Parents, count: int, seed: int, stream: IO[bytes]) -> None:

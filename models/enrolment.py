@@ -12,13 +12,13 @@ from device.alignment import align, shrink
 from device.detector import PHOTO_SIDES_PX, FaceDetector
 from device.image import IMAGE_SUFFIXES, read_image
 from device.quality import ADVICE, QualityLimits, assess, choose_face
-from models.backbone import Backbone, plain_name
+from models.backbone import Backbone
 from models.generator import fuse_photos
 from models.spec import WHOLE, Framing
 from toolkit.errors import FaceError, InputError, UsageError
 
 # The cosine, by backbone, from which two photos count as one person; chosen on the pairs of held-out people. Only the
-# most typical photo is asked, because photos of one person may be years apart. Mirror images change none by 0.01.
+# most typical photo is asked, because photos of one person may be years apart.
 SAME_PERSON_COSINE = {"sface": 0.30, "dlib": 0.40, "sface+dlib": 0.35}
 
 
@@ -93,7 +93,7 @@ class Enroller:
 
     def enrol(self, files: Iterable[Path]) -> Enrolment:
         """Raises FaceError when no photo can be used or no majority shows one person."""
-        cosine = SAME_PERSON_COSINE[plain_name(self._backbone.name)]
+        cosine = SAME_PERSON_COSINE[self._backbone.name]
         reports = reject_strangers([self._report(file) for file in files], cosine)
         if all(photo.reason for photo in reports):
             reasons = "; ".join(f"{Path(p.file).name}: {p.message}" for p in reports[:5])

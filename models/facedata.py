@@ -16,14 +16,13 @@ from typing import IO, Any
 import numpy as np
 
 from device.alignment import shrink
-from models.backbone import Backbone, CombinedBackbone
+from models.backbone import Backbone, JoinedBackbone, joined
 from models.facestream import Face, stream_faces
 from models.files import sha256_of
 from models.spec import WHOLE, Framing
 from toolkit.atomic import write_atomically
 from toolkit.progress import track
 
-Templates = Callable[[np.ndarray], np.ndarray]  # row numbers [n] → unit templates float32 [n, D]
 BLOCK = 32  # crops decoded for the backbone at once
 
 
@@ -86,7 +85,7 @@ def cache_folder() -> Path:
 
 def templates_of(faces: FaceFile, backbone: Backbone, cache: Path | None = None) -> np.ndarray:
     """Unit templates float32 [N, dim] of every crop, read from or written to the cache folder (0600)."""
-    return stored_templates(faces.path, backbone, cache, faces.digest)(np.arange(len(faces)))
+    return joined([np.asarray(member) for member in stored_templates(faces.path, backbone, cache, faces.digest)])
 
 
 def face_blocks(
@@ -94,31 +93,28 @@ def face_blocks(
 ) -> Iterator[tuple[list[Face], np.ndarray]]:
     """The wanted faces of one source, still encoded, with their templates [n, dim]: at most `size` in memory."""
     faces, start = stream_faces(source), 0
-    stored: Templates | None = None
+    stored: list[np.ndarray] = []
     while block := list(islice(faces, size)):
         if rows := [i for i, face in enumerate(block) if wanted(face)]:
             stored = stored or stored_templates(source, backbone)
-            yield [block[i] for i in rows], stored(start + np.array(rows))
+            yield [block[i] for i in rows], joined([member[start : start + len(block)][rows] for member in stored])
         start += len(block)
 
 
-def stored_templates(source: Path, backbone: Backbone, cache: Path | None = None, digest: str = "") -> Templates:
-    """Templates of one source, by rows; on disk, not in memory.
+def stored_templates(source: Path, backbone: Backbone, cache: Path | None = None, digest: str = "") -> list[np.ndarray]:
+    """Templates of one source, one mapped array [N, dim] for each member of the backbone.
 
     Those not in the cache yet are computed with one block of faces in memory; stopped, the next call goes on.
     """
     digest = digest or digest_of(source)
-    if isinstance(backbone, CombinedBackbone):
-        combine = backbone.combine
-        members = [stored_templates(source, member, cache, digest) for member in backbone.members]
-        return lambda rows: combine([member(rows) for member in members])
+    members = backbone.members if isinstance(backbone, JoinedBackbone) else (backbone,)
     folder = cache_folder() if cache is None else cache
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{backbone.name}-{backbone.sha256[:12]}-{digest[:24]}.npy"
-    if not file.is_file():
-        _compute(source, backbone, file)
-    mapped = np.load(file, mmap_mode="r")
-    return lambda rows: np.asarray(mapped[rows])
+    files = [folder / f"{member.name}-{member.sha256[:12]}-{digest[:24]}.npy" for member in members]
+    for member, file in zip(members, files, strict=True):
+        if not file.is_file():
+            _compute(source, member, file)
+    return [np.load(file, mmap_mode="r") for file in files]
 
 
 def _compute(source: Path, backbone: Backbone, file: Path) -> None:

@@ -52,8 +52,8 @@ def map_faces(
     """
     files, split = face_files(paths), Split(held_out_share)
     states = [_state(file) for file in files]
-    sources = _key([SCHEMA_VERSION, backbone.name, backbone.sha256, held_out_share, states])
-    about = [SCHEMA_VERSION, framing.side_px, backbone.name, backbone.sha256, held_out_share, states]
+    sources = _key([SCHEMA_VERSION, backbone.sha256, held_out_share, states])
+    about = [SCHEMA_VERSION, framing.side_px, backbone.sha256, held_out_share, states]
     if blends:
         about.append([path.name for path in blend_files(blends, sources)])
     if framing.region != WHOLE.region:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.backbone import Backbone, plain_name
+from models.backbone import Backbone
 from models.facedata import decoded, face_blocks
 from models.facestream import face_files
 from models.spec import Framing
@@ -62,19 +62,15 @@ def load_faces(paths: list[Path], split: str, framing: Framing, backbone: Backbo
 
 
 # Two photos whose templates are this close may show one person. SFace's authors decide at 0.363; dlib's cosines of
-# strangers spread nearly twice as far. Mirror images change no such place by more than 0.015 (held-out people's pairs).
+# strangers spread nearly twice as far.
 LOOKALIKE_COSINE = {"sface": 0.5, "dlib": 0.75, "sface+dlib": 0.6}
-
-
-def lookalike_cosine(backbone: str) -> float:
-    return LOOKALIKE_COSINE[plain_name(backbone)]
 
 
 def lookalikes(templates: np.ndarray, held_out: np.ndarray, backbone: str) -> np.ndarray:
     """Which of the templates [N, D] may be somebody's of the held-out [M, D]; bool [N]."""
     if not len(held_out):
         return np.zeros(len(templates), bool)
-    return np.asarray((templates @ held_out.T).max(1) > lookalike_cosine(backbone))
+    return np.asarray((templates @ held_out.T).max(1) > LOOKALIKE_COSINE[backbone])
 
 
 class PersonTargets:

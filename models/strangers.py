@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.bank import Bank
-from models.faceset import lookalike_cosine
+from models.faceset import LOOKALIKE_COSINE
 from toolkit.errors import InputError
 
 APART = 0.2  # share of the bank's people that judges, and as many move the scores
@@ -36,7 +36,7 @@ def choose_strangers(bank: Bank, template: np.ndarray, backbone: str, seed: int)
     cosine = bank.templates @ template
     # An unknown face counts as a person of its own.
     people = np.where(bank.identity >= 0, bank.identity, bank.identity.max(initial=0) + 1 + np.arange(len(bank)))
-    usable = ~np.isin(people, np.unique(people[cosine > lookalike_cosine(backbone)]))
+    usable = ~np.isin(people, np.unique(people[cosine > LOOKALIKE_COSINE[backbone]]))
     rng = np.random.default_rng(seed)
     part = rng.permutation(people.max(initial=0) + 1)[people] / (people.max(initial=0) + 1)  # [N] in 0..1
     moving = _some(usable & (part < APART), MAX_APART, rng)

@@ -11,7 +11,7 @@ import pytest
 from device.alignment import align
 from device.detector import FaceDetector
 from device.image import read_image
-from models.backbone import BACKBONES, Backbone, load_backbone, unit
+from models.backbone import BACKBONES, Backbone, load_backbone
 from models.enrolment import Enroller, PhotoReport, find_photos, reject_strangers
 from models.facedata import read_faces, templates_of
 from models.generator import fuse_photos, fuse_templates
@@ -153,24 +153,6 @@ def test_joined_backbone_is_its_members_side_by_side(tmp_path: Path) -> None:
         load_backbone("sface+dlib", files[0])
     with pytest.raises(MissingError, match="not found"):
         load_backbone("sface+dlib", tmp_path)
-
-
-def test_mirrored_backbone_takes_a_face_and_its_mirror_image_for_one(tmp_path: Path) -> None:
-    crops = np.random.default_rng(0).integers(0, 256, (3, 112, 112, 3), np.uint8)
-    plain, mirrored = load_backbone("dlib"), load_backbone("dlib-mirrored")
-    assert (mirrored.name, mirrored.dim, mirrored.sha256) == ("dlib-mirrored", plain.dim, plain.sha256)
-    templates = mirrored.embed(crops)
-    np.testing.assert_allclose(mirrored.embed(crops[:, :, ::-1]), templates, atol=1e-6)
-    np.testing.assert_allclose(unit(plain.embed(crops) + plain.embed(crops[:, :, ::-1].copy())), templates, atol=1e-6)
-    np.testing.assert_allclose(np.concatenate([mirrored.embed_one(crop) for crop in crops]), templates, atol=1e-6)
-    both = load_backbone("sface-mirrored+dlib-mirrored")
-    np.testing.assert_allclose(both.embed(crops)[:, 128:] * 2**0.5, templates, atol=1e-6)
-    (person := tmp_path / "faces" / "ann").mkdir(parents=True)
-    for i, crop in enumerate(crops):
-        save(person, f"{i}.png", crop)
-    cached = templates_of(read_faces(tmp_path / "faces"), both, tmp_path)
-    np.testing.assert_allclose(cached, both.embed(crops), atol=1e-6)
-    assert len(list(tmp_path.glob("*.npy"))) == 4  # both backbones', of the faces and of their mirror images
 
 
 def test_backbones_refuse_what_is_no_crop(sface: Backbone) -> None:

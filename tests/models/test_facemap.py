@@ -21,7 +21,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests_support import labelled, record
 
-from models.backbone import MirroredBackbone
 from models.facedata import stored_templates
 from models.facemap import TrainingFaces, map_faces
 from models.faceset import load_faces, lookalikes
@@ -176,13 +175,6 @@ def test_the_map_holds_what_loading_gives(tmp_path: Path) -> None:
     assert len(map_faces(sources, Framing(32), Colours()).train) < len(found.train), "a changed source is mapped anew"
 
 
-def test_backbones_of_one_file_have_maps_of_their_own(tmp_path: Path) -> None:
-    source = parquet(tmp_path / "x.parquet", some_faces(40))
-    plain, mirrored = (map_faces([source], Framing(32), b).train for b in (Colours(), MirroredBackbone(Colours())))
-    np.testing.assert_array_equal(plain.pixels, mirrored.pixels)
-    assert not np.allclose(plain.templates, mirrored.templates)
-
-
 def test_people_of_sets_without_splits_are_held_out_whole(tmp_path: Path) -> None:
     faces = [f for f in some_faces(300) if f.identity]
     found = map_faces([rec(tmp_path / "x.rec", faces)], Framing(32), Colours(), held_out_share=0.2)
@@ -197,15 +189,14 @@ def test_people_of_sets_without_splits_are_held_out_whole(tmp_path: Path) -> Non
 
 def test_templates_go_on_where_a_kill_stopped_them(tmp_path: Path) -> None:
     source = parquet(tmp_path / "x.parquet", some_faces(200))
-    rows = np.arange(200)
-    whole = stored_templates(source, Colours(), tmp_path / "one")(rows)
+    (whole,) = stored_templates(source, Colours(), tmp_path / "one")
     first, second = Colours(), Colours()
     first.fails_after = 100
     with pytest.raises(KeyboardInterrupt):
         stored_templates(source, first, tmp_path / "two")
     (part,) = (tmp_path / "two").glob("*.part")
     part.write_bytes(part.read_bytes() + b"half a row")
-    resumed = stored_templates(source, second, tmp_path / "two")(rows)
+    (resumed,) = stored_templates(source, second, tmp_path / "two")
     assert (first.seen, second.seen) == (96, 104)
     np.testing.assert_array_equal(resumed, whole)
     assert [p.suffix for p in (tmp_path / "two").iterdir()] == [".npy"]
