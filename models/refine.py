@@ -45,8 +45,7 @@ MIN_ERRORS = 4  # strangers that an operating point must let pass for it to say 
 class RefineConfig:
     """What each setting is worth: `scripts/refinement_table.py`."""
 
-    share: float = 0.35  # of what the photos add to the last layer; 0: nothing
-    judge: bool = True  # whether the photos kept apart may refuse it
+    share: float = 0.175  # of what the photos add to the last layer; 0: nothing
     move: bool = True  # the scores, to the generator's loosest threshold
     seed: int = 1
 
@@ -107,8 +106,7 @@ def refine(
             refined = photos.added_to(theta, config.share)
             generated_rarity, refined_rarity = photos.judged(bank.pixels(strangers.judging), config.share)
         before, after = float(generated_rarity.mean()), float(refined_rarity.mean())
-        harms = lose(generated_rarity, refined_rarity) and config.judge
-        kept = not harms and fits_integers(spec, refined)
+        kept = not lose(generated_rarity, refined_rarity) and fits_integers(spec, refined)
         theta = refined if kept else theta
     if config.move:
         theta = move_scores(spec, theta, score(theta, bank.pixels(strangers.moving)), points)

@@ -46,9 +46,8 @@ VARIANTS: dict[str, RefineConfig | None] = {
     "generated": None,
     "scores moved, nothing learned": replace(SHIPPED, share=0),
     "refined, as shipped": SHIPPED,
-    "never refused": replace(SHIPPED, judge=False),
-    "half of the share": replace(SHIPPED, share=SHIPPED.share / 2),
     "twice the share": replace(SHIPPED, share=2 * SHIPPED.share),
+    "four times the share": replace(SHIPPED, share=4 * SHIPPED.share),
 }
 
 

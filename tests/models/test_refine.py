@@ -160,7 +160,6 @@ def test_the_last_layer_alone_learns_unless_photos_kept_apart_lose(
     slot = h.info.spec.slots[f"{h.info.spec.head.name}.weight"]
     if refused:
         assert not len(changed)
-        assert refine(h, *person, bank, score, replace(SHIPPED, move=False, judge=False)).kept
     else:
         assert changed.min() >= slot.offset
         assert changed.max() < slot.end
