@@ -63,7 +63,7 @@ def plot_histogram(scores: Scores, title: str, path: Path) -> None:
                 values, bins, density=True, histtype="step", linestyle=style, color=colour, label=f"{label}, {name}"
             )
     axes.set(xlabel="score", ylabel="density", title=title)
-    axes.legend()
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)  # inside it would hide a peak
     _save(plt, figure, path)
 
 
