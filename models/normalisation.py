@@ -1,4 +1,4 @@
-"""Where strangers end, made alike for every user inside the written generator h: one threshold then fits everybody.
+"""Lookalikes score alike for every user, by what the written generator h does last: one threshold then fits everybody.
 
 Verifiers differ in how high strangers score: some let in many times the share that the common threshold was set for,
 and others, for their sake, refuse their own user. Biometrics moves and scales each model's scores by those of a cohort
@@ -9,10 +9,10 @@ score is linear in the template: with t = [e, 1], the head's weights W and the t
     score(x) = t · y(x),   y(x) = W [φ(x), 1]
 
 so the mean of strangers' scores is t · mean(y), which is measured once, on training faces, and kept in the ONNX file.
-Thresholds stand further out, where the highest strangers are; how far that is above the mean, a small network says of
-the template (`models/tail.py`). The ONNX file shifts the bias of each new θ so that those highest strangers reach the
-same score for everybody. Statistics of thousands of faces, no face. For generators that also change the trunk this is
-an approximation.
+Thresholds stand further out, among those who look like the person; how far these score above the mean, a small network
+says of the template (`models/lookalikes.py`). The ONNX file shifts the bias of each new θ so that a person's lookalikes
+score the same for everybody. Statistics of thousands of faces, no face. For generators that also change the trunk this
+is an approximation.
 
 This is the project's own step; the paper is not known to have one.
 
@@ -30,14 +30,21 @@ import torch
 from onnx import helper, numpy_helper
 
 from models.faceset import FaceSet
+from models.lookalikes import (
+    BLOCK,
+    SLOPE,
+    LookalikeNetwork,
+    enrolled_templates,
+    learn_lookalikes,
+    scores_of_lookalikes,
+)
 from models.losses import same_person
 from models.spec import VerifierSpec
-from models.tail import BLOCK, SLOPE, USERS, Tail, enrolled_templates, highest_strangers, learn_tail
 from models.verifier import run_layers, to_input
 from toolkit.errors import InputError
 from toolkit.progress import track
 
-FACES = 32_768  # so that the highest hundredth are hundreds
+FACES = 32_768  # so that lookalikes are hundreds; twice as many are users
 BATCH = 256
 FIRST_STEP, FIRST_CONSTANT = "mean", "impostor_mean"  # what `normalised` appends begins with these
 SHIFT_STEP = "normalised_head"  # and ends with this one, whose first input is the last layer as learned
@@ -46,10 +53,13 @@ Step = tuple[str, tuple[str, ...], str, dict[str, Any]]  # kind of node, inputs,
 
 @dataclass(frozen=True)
 class ImpostorStatistics:
-    """What a template says of strangers' scores: `mean` [D + 1] of y, and the tail, which is taken to `to_level`."""
+    """What a template says of strangers' scores: `mean` [D + 1] of y, and how far `above` that lookalikes score.
+
+    Lookalikes' scores are taken to `to_level`.
+    """
 
     mean: np.ndarray
-    tail: Tail
+    above: LookalikeNetwork
     to_level: float
 
 
@@ -65,21 +75,24 @@ def impostor_statistics(
     Raises InputError when there are not two people.
     """
     rng = np.random.default_rng(seed)
-    shown, users = (np.sort(rng.permutation(len(faces))[:n]) for n in (count, min(count, USERS)))
+    shown, users = (np.sort(rng.permutation(len(faces))[:n]) for n in (count, 2 * count))
     if len(shown) < 2:
         raise InputError("strangers' scores cannot be measured on so few training faces", got=len(shown))
     y = said_of_faces(h, spec, faces.pixels, shown)
     mean = y.mean(0, dtype=np.float64)
     templates = enrolled_templates(faces, users, seed)
     means = with_one(templates) @ mean
+    strangers = faces.templates[shown]
     levels = np.concatenate([
-        highest_strangers(with_one(templates[i : i + BLOCK]), y, _same_person(faces, users[i : i + BLOCK], shown))
-        for i in track(range(0, len(users), BLOCK), "the highest strangers")
+        scores_of_lookalikes(
+            templates[i : i + BLOCK], strangers, y, _same_person(faces, users[i : i + BLOCK], shown)
+        )
+        for i in track(range(0, len(users), BLOCK), "lookalikes")
     ])  # fmt: skip
     if not np.isfinite(levels).all():
         raise InputError("the training faces show a single person", expected="strangers, to say how high they score")
-    tail = learn_tail(templates, levels - means, seed)
-    return ImpostorStatistics(mean, tail, float((means + tail.of(templates)).mean()))
+    network = learn_lookalikes(templates, levels - means, seed)
+    return ImpostorStatistics(mean, network, float((means + network.of(templates)).mean()))
 
 
 def said_of_faces(h: bytes, spec: VerifierSpec, pixels: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -134,16 +147,16 @@ def normalised(h: bytes, impostors: ImpostorStatistics) -> bytes:
 
 def _constants(impostors: ImpostorStatistics, size: int) -> dict[str, np.ndarray]:
     """What the steps compute with; `size` numbers are the last layer's."""
-    tail = impostors.tail
+    network = impostors.above
     return {
         FIRST_CONSTANT: impostors.mean[:-1, None],
         "impostor_mean_bias": impostors.mean[-1:],
-        "tail_first": tail.first[:-1],
-        "tail_first_bias": tail.first[-1],
-        "tail_last": tail.last[:-1],
-        "tail_last_bias": tail.last[-1],
-        "least_tail": np.array(tail.limits[0]),
-        "most_tail": np.array(tail.limits[1]),
+        "above_first": network.first[:-1],
+        "above_first_bias": network.first[-1],
+        "above_last": network.last[:-1],
+        "above_last_bias": network.last[-1],
+        "least_above": np.array(network.limits[0]),
+        "most_above": np.array(network.limits[1]),
         "to_level": np.array([impostors.to_level]),
         "is_score_bias": np.eye(1, size, size - 1),
     }
@@ -153,11 +166,11 @@ def _steps(trunk: str, head: str) -> tuple[Step, ...]:
     """From the two parts of a θ as learned to the normalised whole."""
     return (
         ("Gemm", ("templates", FIRST_CONSTANT, "impostor_mean_bias"), FIRST_STEP, {}),  # [N, 1]
-        ("Gemm", ("templates", "tail_first", "tail_first_bias"), "tail_sum", {}),  # [N, H]
-        ("LeakyRelu", ("tail_sum",), "tail_hidden", {"alpha": SLOPE}),
-        ("Gemm", ("tail_hidden", "tail_last", "tail_last_bias"), "any_tail", {}),  # [N, 1]
-        ("Clip", ("any_tail", "least_tail", "most_tail"), "tail", {}),
-        ("Add", (FIRST_STEP, "tail"), "level", {}),
+        ("Gemm", ("templates", "above_first", "above_first_bias"), "above_sum", {}),  # [N, H]
+        ("LeakyRelu", ("above_sum",), "above_hidden", {"alpha": SLOPE}),
+        ("Gemm", ("above_hidden", "above_last", "above_last_bias"), "any_above", {}),  # [N, 1]
+        ("Clip", ("any_above", "least_above", "most_above"), "above", {}),
+        ("Add", (FIRST_STEP, "above"), "level", {}),
         ("Sub", ("to_level", "level"), "shift", {}),
         ("Mul", ("shift", "is_score_bias"), "shift_of_bias", {}),  # [N, F + 1]
         ("Add", (head, "shift_of_bias"), SHIFT_STEP, {}),

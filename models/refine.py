@@ -1,9 +1,8 @@
 """Personal refinement: a generated verifier learns from the person's own photos, against a bank of strangers.
 
 The generator makes θ of the template alone. Here f looks at the enrolment photos itself: what it sees of the person
-beyond the template (`models/own_view.py`, learned of the bank's people) is added to its last layer. Then its scores are
-moved, by the last bias alone, so that strangers pass the generator's loosest threshold as often as that says. Not part
-of the paper: this project's addition.
+beyond the template (`models/own_view.py`, learned of the bank's people) is added to its last layer, whose bias takes
+back what that gives the person's lookalikes. Not part of the paper: this project's addition.
 
 What is learned of never judges. Each photo in turn is scored with what the others gave, against strangers that nothing
 was learned of; if the photos lose by it for certain, the generated weights stay.
@@ -28,7 +27,8 @@ from torch import Tensor
 from export.integer import channel_factors
 from export.quantize import quantise
 from models.bank import Bank
-from models.generator import Generator, OperatingPoint, fuse_photos
+from models.generator import Generator, fuse_photos
+from models.lookalikes import likest
 from models.own_view import OwnView, directions
 from models.spec import VerifierSpec
 from models.strangers import ENOUGH_KNOWN, choose_strangers
@@ -38,21 +38,19 @@ from toolkit.errors import ArtifactError, UsageError
 Score = Callable[[np.ndarray, np.ndarray], np.ndarray]  # θ [P], uint8 faces [N, H, W, 3] → scores [N] of its int8 file
 BLOCK = 128  # faces at a time through the layers before the last
 HEADS = 512  # last layers of the bank's people that say which features matter
-MIN_ERRORS = 4  # strangers that an operating point must let pass for it to say where scores belong
 
 
 @dataclass(frozen=True)
 class RefineConfig:
     """What each setting is worth: `scripts/refinement_table.py`."""
 
-    share: float = 0.175  # of what the photos add to the last layer; 0: nothing
-    move: bool = True  # the scores, to the generator's loosest threshold
+    share: float = 0.175  # of what the photos add to the last layer
     seed: int = 1
 
     def __post_init__(self) -> None:
         """Raises UsageError."""
-        if not 0 <= self.share <= 1:
-            raise UsageError("the refinement's share is out of range", got=self.share, expected="0 to 1")
+        if not 0 < self.share <= 1:
+            raise UsageError("the refinement's share is out of range", got=self.share, expected="above 0, up to 1")
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ class Refinement:
     """New weights θ [P], and what the faces that were kept apart said of them.
 
     `generated` and `refined` are mean `rarity`, None where nothing was learned; `fmr` is at the generator's
-    thresholds, of `strangers` faces that neither taught nor moved the scores.
+    thresholds, of `strangers` faces that taught nothing.
     """
 
     theta: np.ndarray
@@ -76,7 +74,8 @@ class Refinement:
         """What came of it, for people."""
         if self.generated is None or self.refined is None:
             bank = f"a bank that names some {ENOUGH_KNOWN} people, each with several photos"
-            return f"refined: scores moved, nothing learned: this takes {bank if self.photos > 1 else 'two photos'}"
+            takes = bank if self.photos > 1 else "two photos"
+            return f"refined: nothing learned, the generated weights stay: this takes {takes}"
         verdict = "kept" if self.kept else "not kept, the generated weights stay"
         before, after = (f"one in {10**value:.0f}" for value in (self.generated, self.refined))
         return f"refined: strangers as like as a photo kept apart were {before}, and are {after}: {verdict}"
@@ -92,15 +91,15 @@ def refine(
     """Refine the verifier of one person.
 
     pixels uint8 [K, H, W, 3], templates float32 [K, D] of the enrolment photos. With a single photo, none is left to
-    judge by, and a bank of few known people teaches nothing: the scores are moved, and no more. Raises InputError when
-    the bank is too small for that.
+    judge by, and a bank of few known people teaches nothing: the generated weights stay. Raises InputError when the
+    bank is too small to judge by.
     """
     spec, points = h.info.spec, h.info.points_for(len(pixels))[1]
     template = fuse_photos(pixels, templates, spec.framing)
     strangers = choose_strangers(bank, template, h.info.backbone, config.seed)
     theta, kept = h.weights(template[None])[0], False
     before = after = None
-    if len(pixels) > 1 and len(strangers.known) and config.share:
+    if len(pixels) > 1 and len(strangers.known):
         with _one_thread():
             photos = Photos(h, theta, template, pixels, bank, strangers.known)
             refined = photos.added_to(theta, config.share)
@@ -108,8 +107,6 @@ def refine(
         before, after = float(generated_rarity.mean()), float(refined_rarity.mean())
         kept = not lose(generated_rarity, refined_rarity) and fits_integers(spec, refined)
         theta = refined if kept else theta
-    if config.move:
-        theta = move_scores(spec, theta, score(theta, bank.pixels(strangers.moving)), points)
     scores = score(theta, bank.pixels(strangers.judging))
     fmr = {name: float((scores >= point.threshold).mean()) for name, point in points.items()}
     return Refinement(theta, len(pixels), kept, before, after, fmr, len(scores), len(bank))
@@ -127,26 +124,31 @@ class Photos:
         self._basis = directions(torch.from_numpy(h.weights(some)[:, head]))  # [F, C]
         people = torch.from_numpy(np.unique(bank.identity[known], return_inverse=True)[1])
         z = torch.cat([block @ self._basis for block in features(self._spec, theta, bank.pixels(known))])
-        self._view = OwnView(z, torch.from_numpy(bank.templates[known]), people)
+        templates = torch.from_numpy(bank.templates[known])
+        self._lookalikes_mean = z[likest(templates @ self._template)].mean(0)  # [C]
+        self._view = OwnView(z, templates, people)
         self._head = torch.from_numpy(theta[head].copy())  # [F]
         self._features = torch.cat(list(features(self._spec, theta, pixels)))  # [K, F]
 
     def _addition(self, rows: list[int]) -> Tensor:
-        """What the photos of these numbers add to the last layer, [F]."""
+        """What the photos of these numbers add to the last layer, in the directions that layers read: [C]."""
         z, head = self._features[rows] @ self._basis, self._head @ self._basis
-        return self._basis @ self._view.addition(z, self._template, head).float()
+        return self._view.addition(z, self._template, head).float()
 
     def added_to(self, theta: np.ndarray, share: float) -> np.ndarray:
         """θ [P] with that share of what all photos add."""
         theta = theta.copy()
-        theta[_head(self._spec)] += share * self._addition(list(range(len(self._features)))).numpy()
+        added = share * self._addition(list(range(len(self._features))))
+        theta[_head(self._spec)] += (self._basis @ added).numpy()
+        theta[self._spec.slots[f"{self._spec.head.name}.bias"].offset] -= float(added @ self._lookalikes_mean)
         return theta
 
     def judged(self, strangers: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
         """`rarity` of each photo [K] among strangers [M, H, W, 3]: as generated, and refined by the other photos."""
         count = len(self._features)
         apart = [[i for i in range(count) if i != j] for j in range(count)]
-        heads = torch.stack([self._head, *(self._head + share * self._addition(rows) for rows in apart)])  # [1 + K, F]
+        added = [self._basis @ (share * self._addition(rows)) for rows in apart]
+        heads = torch.stack([self._head, *(self._head + one for one in added)])  # [1 + K, F]
         seen = torch.cat([block @ heads.T for block in features(self._spec, self._theta, strangers)]).numpy()
         own = (self._features @ heads.T).numpy()  # [K, 1 + K]
         refined = [rarity(own[j, 1 + j : 2 + j], seen[:, 1 + j]) for j in range(count)]
@@ -196,20 +198,6 @@ def lose(before: np.ndarray, after: np.ndarray) -> bool:
     change = after - before
     doubt = change.std(ddof=1) / math.sqrt(len(change)) if len(change) > 2 else 0.0
     return bool(change.mean() < -doubt)
-
-
-def move_scores(
-    spec: VerifierSpec, theta: np.ndarray, scores: np.ndarray, points: dict[str, OperatingPoint]
-) -> np.ndarray:
-    """θ with another bias of the last layer: strangers with these `scores` [N] pass the threshold of the highest rate
-    among `points` as often as people did when it was set. Unchanged where the strangers are too few to say.
-    """
-    theta = theta.copy()
-    point = max(points.values(), key=lambda p: p.fmr, default=None)
-    if point is not None and point.fmr * len(scores) >= MIN_ERRORS:
-        reached = np.sort(scores.astype(np.float64))[len(scores) - math.ceil(point.fmr * len(scores))]
-        theta[spec.slots[f"{spec.head.name}.bias"].offset] += point.threshold - reached
-    return theta
 
 
 @contextmanager

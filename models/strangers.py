@@ -1,7 +1,7 @@
-"""Which faces of a bank meet one person: to learn people from, to move the scores by, and to judge by.
+"""Which faces of a bank meet one person: to learn people from, and to judge by.
 
-A person of the bank is in one of the three parts only. Faces so like the enrolled person's that they may be that
-person's are in none.
+A person of the bank is in one of the two parts only. Faces so like the enrolled person's that they may be that
+person's are in neither.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from models.bank import Bank
 from models.faceset import LOOKALIKE_COSINE
 from toolkit.errors import InputError
 
-APART = 0.2  # share of the bank's people that judges, and as many move the scores
-MAX_APART = 8192  # faces of them each; FMR 1e-3 then stands on eight of them
+APART = 0.2  # share of the bank's people that judges
+MAX_APART = 8192  # faces of them; FMR 1e-3 then stands on eight of them
 MIN_APART = 400  # faces; FMR 1e-2 then stands on four of them
 KNOWN, PER_PERSON = 12_000, 10  # faces to learn from: at most so many, and of one person
 MIN_KNOWN = 300  # people among them: fewer say too little of people
-ENOUGH_KNOWN = round(MIN_KNOWN / (1 - 2 * APART))  # people of a bank, part of whom judges
+ENOUGH_KNOWN = round(MIN_KNOWN / (1 - APART))  # people of a bank, part of whom judges
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,6 @@ class Strangers:
     """Row numbers of the bank. Everyone in `known` has two faces or more there; it is empty if such people are few."""
 
     known: np.ndarray
-    moving: np.ndarray
     judging: np.ndarray
 
 
@@ -39,14 +38,13 @@ def choose_strangers(bank: Bank, template: np.ndarray, backbone: str, seed: int)
     usable = ~np.isin(people, np.unique(people[cosine > LOOKALIKE_COSINE[backbone]]))
     rng = np.random.default_rng(seed)
     part = rng.permutation(people.max(initial=0) + 1)[people] / (people.max(initial=0) + 1)  # [N] in 0..1
-    moving = _some(usable & (part < APART), MAX_APART, rng)
-    judging = _some(usable & (part >= APART) & (part < 2 * APART), MAX_APART, rng)
-    if min(len(moving), len(judging)) < MIN_APART:
+    judging = _some(usable & (part < APART), MAX_APART, rng)
+    if len(judging) < MIN_APART:
         enough = round(MIN_APART / APART * 1.2)
         raise InputError("the bank is too small to refine with", got=f"{len(bank)} faces",
                          expected=f"about {enough} or more, of many people")  # fmt: skip
-    known = _several_of_each(np.flatnonzero(usable & (part >= 2 * APART) & (bank.identity >= 0)), people, rng)
-    return Strangers(known, moving, judging)
+    known = _several_of_each(np.flatnonzero(usable & (part >= APART) & (bank.identity >= 0)), people, rng)
+    return Strangers(known, judging)
 
 
 def _several_of_each(rows: np.ndarray, people: np.ndarray, rng: np.random.Generator) -> np.ndarray:

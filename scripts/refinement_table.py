@@ -44,7 +44,6 @@ AS_LEARNED = "as learned"  # by the generator, whose users are not made alike af
 VARIANTS: dict[str, RefineConfig | None] = {
     AS_LEARNED: None,
     "generated": None,
-    "scores moved, nothing learned": replace(SHIPPED, share=0),
     "refined, as shipped": SHIPPED,
     "twice the share": replace(SHIPPED, share=2 * SHIPPED.share),
     "four times the share": replace(SHIPPED, share=4 * SHIPPED.share),
@@ -72,6 +71,7 @@ def main(
         if only in name and name not in result["rows"]:
             used = learned if name == AS_LEARNED else h
             result["rows"][name] = _row(used, held_out, _some_people(held_out, photos, people), strangers, config)
+            result["rows"] = {row: result["rows"][row] for row in VARIANTS if row in result["rows"]}
             write_atomically(RESULT, (json.dumps(result, indent=2) + "\n").encode(), mode=0o644)
             note(f"{name}: {result['rows'][name]}")
 

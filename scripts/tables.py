@@ -179,10 +179,9 @@ def thresholds(results: dict[str, Any]) -> str:
 def weights(results: dict[str, Any]) -> str:
     h, v = results["h"], results["h"]["training"]["validation"]
     t = h["training"]
-    faces = f"{t['faces']:,} faces" + (f" and {t['blends']:,} made of two each" if t.get("blends") else "")
     return (
         f"Version {h['version']}: generator `{h['generator']}`, backbone `{h['backbone']}`; last step: "
-        f"`configs/{t['configuration']}`.\nTrained on {faces} ({t['identities']:,} named people). On "
+        f"`configs/{t['configuration']}`.\nTrained on {t['faces']:,} faces ({t['identities']:,} named people). On "
         f"{t['held_out_faces']:,} held-out faces (`val`) its EER at the end of training was\n{v['eer']:.1%} "
         "(single photo, fp32; `models/weights/h.json`)."
     )

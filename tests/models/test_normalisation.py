@@ -1,4 +1,4 @@
-"""Every verifier's strangers end at the same score once h is normalised, with no face at enrolment."""
+"""Every verifier's lookalikes score the same once h is normalised, with no face at enrolment."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import pytest
 import torch
 from onnx import helper, numpy_helper
 
+import models.normalisation
 from models.faceset import FaceSet
 from models.generator import Generator
 from models.h_onnx import write_generator
 from models.hypernetwork import GENERATORS, HyperNetwork
+from models.lookalikes import LookalikeNetwork, learn_lookalikes, scores_of_lookalikes
 from models.normalisation import (
     FIRST_CONSTANT,
     FIRST_STEP,
@@ -25,7 +27,6 @@ from models.normalisation import (
     with_one,
 )
 from models.spec import DEFAULT_SPEC
-from models.tail import Tail
 from models.verifier import to_input, verify_users
 from tests.models.test_hypernetwork import network, save, templates
 from toolkit.errors import InputError
@@ -72,10 +73,38 @@ def test_the_file_does_what_the_statistics_say(faces: FaceSet, tmp_path: Path) -
     before = scores(written(plain, "head", tmp_path).weights(users), faces)
     means = with_one(users) @ impostors.mean
     np.testing.assert_allclose(before.mean(1), means, atol=1e-4)
-    levels = means + impostors.tail.of(users)
+    levels = means + impostors.above.of(users)
     assert np.ptp(levels) > 0.01, "the users differ at first"
     after = scores(written(normalised(plain, impostors), "head", tmp_path).weights(users), faces)
     np.testing.assert_allclose(after, impostors.to_level + before - levels[:, None], atol=1e-3)
+
+
+def test_the_network_learns_what_lookalikes_score(
+    faces: FaceSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 32 strangers one is the likest; scored here by the verifiers themselves."""
+    plain = write_generator(settled("head", faces))
+    learned: list[tuple[np.ndarray, np.ndarray]] = []
+    strangers: list[np.ndarray] = []
+
+    def learn(templates: np.ndarray, above: np.ndarray, seed: int) -> LookalikeNetwork:
+        learned.append((templates, above))
+        return learn_lookalikes(templates, above, seed)
+
+    def look(users: np.ndarray, shown: np.ndarray, y: np.ndarray, same: np.ndarray) -> np.ndarray:
+        strangers.append(shown)
+        return scores_of_lookalikes(users, shown, y, same)
+
+    monkeypatch.setattr(models.normalisation, "learn_lookalikes", learn)
+    monkeypatch.setattr(models.normalisation, "scores_of_lookalikes", look)
+    impostors = impostor_statistics(plain, DEFAULT_SPEC, faces, count=32)
+    (users, above), shown = learned[0], strangers[0]
+    rows = [int(np.flatnonzero((faces.templates == one).all(1))[0]) for one in shown]
+    cosines = users @ shown.T
+    cosines[cosines > 0.999] = -1  # nobody is their own lookalike
+    likest = np.array(rows)[np.argmax(cosines, 1)]
+    said = scores(written(plain, "head", tmp_path).weights(users), faces)[np.arange(len(users)), likest]
+    np.testing.assert_allclose(with_one(users) @ impostors.mean + above, said, atol=1e-3)
 
 
 @pytest.mark.parametrize("generator", GENERATORS)
@@ -94,7 +123,7 @@ def test_only_the_last_layer_changes_and_it_can_be_undone(generator: str, faces:
 
 def test_what_is_appended_shifts_the_bias_alone(tmp_path: Path) -> None:
     plain, users = write_generator(network("head")), templates(2).numpy()
-    says_nothing = Tail(np.zeros((17, 1), np.float32), np.zeros((2, 1), np.float32), (0.0, 0.0))
+    says_nothing = LookalikeNetwork(np.zeros((17, 1), np.float32), np.zeros((2, 1), np.float32), (0.0, 0.0))
     silent = ImpostorStatistics(np.zeros(17), says_nothing, 0.25)
     old, new = (written(h, "head", tmp_path).weights(users) for h in (plain, normalised(plain, silent)))
     np.testing.assert_array_equal(new[:, :-1], old[:, :-1])

@@ -1,18 +1,22 @@
-"""How high a person's strangers score, learned from the template alone.
+"""How high the strangers score who look most like a person, learned from the template alone.
 
-The mean of strangers' scores follows from the template in closed form (`models/normalisation.py`), but a threshold
-stands far above it, where a hundredth of them or fewer score, and how far differs from person to person: people whom
-many resemble have more strangers there. Refinement finds that place with a bank of strangers for each person anew. Here
-it is found once for thousands of training people, and a small network learns to say it of anybody's template: what one
-person's refinement finds, in one pass and with no face at enrolment.
+The mean of all strangers' scores follows from the template in closed form (`models/normalisation.py`), but most of them
+are told apart with ease. Those who matter are the few whom the backbone itself finds like the person, and how far above
+the mean they score differs from person to person. A bank of strangers would say it for each person anew. Here it is
+found once for thousands of training people, and a small network learns to say it of anybody's template: in one pass and
+with no face at enrolment.
+
+A lookalike here is another person. Faces so like somebody's that they may be that person's own (`LOOKALIKE_COSINE` of
+`models/faceset.py`) are another matter: those without a name, two of a thousand lookalikes, are not told apart.
 
 This is the project's own step; the paper is not known to have one.
 
-Letters: U people, N strangers' faces, D template dimensions.
+Letters: U people, N strangers' faces, D template dimensions, K lookalikes.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,18 +26,17 @@ from torch import Tensor, nn
 
 from models.faceset import FaceSet, PersonTargets
 
-SHARE = 0.01  # of strangers who score higher: far out, and still hundreds of the faces that it is measured on
-USERS = 24_576  # people and photos that the network learns from
+SHARE = 0.03  # of strangers who count as lookalikes: about a thousand of the faces that it is measured on
 MOVED = 0.5  # share of them whose template is moved, where more photos of the person are known
-HIDDEN = 64
+HIDDEN = 256
 SLOPE = 0.1  # of the hidden units' leaky ReLU
-EPOCHS, BATCH, RATE = 60, 256, 3e-3
+EPOCHS, BATCH, RATE = 30, 256, 3e-3
 EXTREMES = (0.001, 0.999)  # of what was learned from: the network says nothing beyond them
 BLOCK = 512
 
 
 @dataclass(frozen=True)
-class Tail:
+class LookalikeNetwork:
     """A network of one hidden layer: weights `first` [D + 1, H] and `last` [H + 1, 1], the biases in the last rows;
     what it says lies within `limits`."""
 
@@ -42,7 +45,7 @@ class Tail:
     limits: tuple[float, float]
 
     def of(self, templates: np.ndarray) -> np.ndarray:
-        """How far above the mean SHARE of strangers reach [N], for templates [N, D]."""
+        """How far above all strangers' mean those most like a person score [N], for templates [N, D]."""
         hidden = templates @ self.first[:-1] + self.first[-1]
         hidden = np.where(hidden > 0, hidden, SLOPE * hidden)
         return np.asarray(np.clip(hidden @ self.last[:-1] + self.last[-1], *self.limits)[:, 0], np.float64)
@@ -57,21 +60,29 @@ def enrolled_templates(faces: FaceSet, rows: np.ndarray, seed: int) -> np.ndarra
 
 
 @torch.no_grad()
-def highest_strangers(t: np.ndarray, y: np.ndarray, same: np.ndarray) -> np.ndarray:
-    """The score that SHARE of the strangers reach [U]: scores are t [U, K] times y [N, K], but for `same` [U, N].
+def scores_of_lookalikes(users: np.ndarray, strangers: np.ndarray, y: np.ndarray, same: np.ndarray) -> np.ndarray:
+    """Mean score of the SHARE of strangers most like each user [U], from templates [U, D] and [N, D].
 
-    Minus infinity for somebody who has no stranger.
+    Scores are [users, 1] times y [N, D + 1]; who is known to be the same person, `same` [U, N], is
+    no stranger.
+    NaN for somebody who has no stranger.
     """
-    scores = torch.from_numpy(t) @ torch.from_numpy(y).T
-    scores[torch.from_numpy(same)] = -torch.inf
-    strangers = (~same).sum(1)
-    ranked = scores.topk(max(1, round(SHARE * scores.shape[1])), dim=1).values  # [U, highest]
-    place = np.clip(np.rint(SHARE * strangers).astype(np.int64) - 1, 0, ranked.shape[1] - 1)
-    return np.asarray(ranked[torch.arange(len(t)), torch.from_numpy(place)])
+    t, s, said = (torch.from_numpy(a) for a in (users, strangers, y))
+    cosines = (t @ s.T).masked_fill_(torch.from_numpy(same), -torch.inf)
+    count = torch.from_numpy(np.ceil(SHARE * (~same).sum(1)).astype(np.int64))  # [U]
+    rows = cosines.topk(int(count.max()), dim=1).indices  # [U, K]
+    scores = (t @ said[:, :-1].T + said[:, -1]).gather(1, rows)
+    counted = torch.arange(rows.shape[1]) < count[:, None]
+    return np.asarray((scores * counted).sum(1) / count)
 
 
-def learn_tail(templates: np.ndarray, above: np.ndarray, seed: int) -> Tail:
-    """Fit templates [U, D] to the places of their strangers' tails, in score above the mean [U]."""
+def likest(cosines: Tensor) -> Tensor:
+    """Row numbers of the SHARE of strangers most like one person, by their templates' cosines with the person's [N]."""
+    return cosines.topk(math.ceil(SHARE * len(cosines))).indices
+
+
+def learn_lookalikes(templates: np.ndarray, above: np.ndarray, seed: int) -> LookalikeNetwork:
+    """Fit templates [U, D] to how far above the mean their lookalikes score [U]."""
     x = torch.from_numpy(templates)
     wanted = torch.from_numpy(above.astype(np.float32))
     centre, unit = wanted.mean(), wanted.std(unbiased=False).clamp(min=1e-6)
@@ -86,7 +97,7 @@ def learn_tail(templates: np.ndarray, above: np.ndarray, seed: int) -> Tail:
     with torch.no_grad():
         read = torch.cat([first.weight.T * gain, first.bias[None]])
         said = torch.cat([last.weight.T * unit, last.bias[None] * unit + centre])
-    return Tail(read.numpy(), said.numpy(), (float(low), float(high)))
+    return LookalikeNetwork(read.numpy(), said.numpy(), (float(low), float(high)))
 
 
 def _fit(first: nn.Linear, last: nn.Linear, x: Tensor, wanted: Tensor, order: torch.Generator) -> None:
