@@ -16,7 +16,6 @@ Letters: U people, N strangers' faces, D template dimensions, K lookalikes.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,13 +62,12 @@ def enrolled_templates(faces: FaceSet, rows: np.ndarray, seed: int) -> np.ndarra
 def scores_of_lookalikes(users: np.ndarray, strangers: np.ndarray, y: np.ndarray, same: np.ndarray) -> np.ndarray:
     """Mean score of the SHARE of strangers most like each user [U], from templates [U, D] and [N, D].
 
-    Scores are [users, 1] times y [N, D + 1]; who is known to be the same person, `same` [U, N], is
-    no stranger.
-    NaN for somebody who has no stranger.
+    Scores are [users, 1] times y [N, D + 1]; who is known to be the same person, `same` [U, N], is no stranger. NaN for
+    somebody who has no stranger.
     """
     t, s, said = (torch.from_numpy(a) for a in (users, strangers, y))
     cosines = (t @ s.T).masked_fill_(torch.from_numpy(same), -torch.inf)
-    count = torch.from_numpy(np.ceil(SHARE * (~same).sum(1)).astype(np.int64))  # [U]
+    count = torch.from_numpy(_how_many((~same).sum(1)))  # [U]
     rows = cosines.topk(int(count.max()), dim=1).indices  # [U, K]
     scores = (t @ said[:, :-1].T + said[:, -1]).gather(1, rows)
     counted = torch.arange(rows.shape[1]) < count[:, None]
@@ -78,7 +76,12 @@ def scores_of_lookalikes(users: np.ndarray, strangers: np.ndarray, y: np.ndarray
 
 def likest(cosines: Tensor) -> Tensor:
     """Row numbers of the SHARE of strangers most like one person, by their templates' cosines with the person's [N]."""
-    return cosines.topk(math.ceil(SHARE * len(cosines))).indices
+    return cosines.topk(int(_how_many(len(cosines)))).indices
+
+
+def _how_many(strangers: np.ndarray | int) -> np.ndarray:
+    """Of so many strangers count as lookalikes: one at least, if there is a stranger."""
+    return np.asarray(np.ceil(SHARE * strangers), np.int64)
 
 
 def learn_lookalikes(templates: np.ndarray, above: np.ndarray, seed: int) -> LookalikeNetwork:
