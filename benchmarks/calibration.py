@@ -87,7 +87,7 @@ def _set_thresholds(path: Path, info: GeneratorInfo, paths: list[Path], backbone
 
     faces = map_faces(paths, info.spec.framing, backbone).train
     plain = as_learned(path.read_bytes())
-    write_atomically(path, normalised(plain, impostor_statistics(plain, info.spec, faces)), mode=0o644)
+    write_atomically(path, normalised(plain, impostor_statistics(plain, info.spec, faces, info.backbone)), mode=0o644)
     calibrate(path, info.generator, info.backbone, info.spec, info.training, held_out)
 
 

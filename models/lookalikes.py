@@ -6,8 +6,8 @@ the mean they score differs from person to person. A bank of strangers would say
 found once for thousands of training people, and a small network learns to say it of anybody's template: in one pass and
 with no face at enrolment.
 
-A lookalike here is another person. Faces so like somebody's that they may be that person's own (`LOOKALIKE_COSINE` of
-`models/faceset.py`) are another matter: those without a name, two of a thousand lookalikes, are not told apart.
+A lookalike here is another person. Faces without a name so like somebody's that they may be that person's own
+(`LOOKALIKE_COSINE` of `models/faceset.py`) are another matter, and left out.
 
 This is the project's own step; the paper is not known to have one.
 
@@ -62,8 +62,8 @@ def enrolled_templates(faces: FaceSet, rows: np.ndarray, seed: int) -> np.ndarra
 def scores_of_lookalikes(users: np.ndarray, strangers: np.ndarray, y: np.ndarray, same: np.ndarray) -> np.ndarray:
     """Mean score of the SHARE of strangers most like each user [U], from templates [U, D] and [N, D].
 
-    Scores are [users, 1] times y [N, D + 1]; who is known to be the same person, `same` [U, N], is no stranger. NaN for
-    somebody who has no stranger.
+    Scores are [users, 1] times y [N, D + 1]; who is the same person, `same` [U, N], is no stranger. NaN for somebody
+    who has no stranger.
     """
     t, s, said = (torch.from_numpy(a) for a in (users, strangers, y))
     cosines = (t @ s.T).masked_fill_(torch.from_numpy(same), -torch.inf)

@@ -29,7 +29,7 @@ import onnx
 import torch
 from onnx import helper, numpy_helper
 
-from models.faceset import FaceSet
+from models.faceset import LOOKALIKE_COSINE, FaceSet
 from models.lookalikes import (
     BLOCK,
     SLOPE,
@@ -68,9 +68,10 @@ def with_one(templates: np.ndarray) -> np.ndarray:
 
 
 def impostor_statistics(
-    h: bytes, spec: VerifierSpec, faces: FaceSet, count: int = FACES, seed: int = 1
+    h: bytes, spec: VerifierSpec, faces: FaceSet, backbone: str, count: int = FACES, seed: int = 1
 ) -> ImpostorStatistics:
-    """Measure `count` faces as strangers of as many people; scores stay on average what they are.
+    """Measure `count` faces, whose templates are those of `backbone`, as strangers of twice as many people; scores stay
+    on average what they are.
 
     Raises InputError when there are not two people.
     """
@@ -85,7 +86,10 @@ def impostor_statistics(
     strangers = faces.templates[shown]
     levels = np.concatenate([
         scores_of_lookalikes(
-            templates[i : i + BLOCK], strangers, y, _same_person(faces, users[i : i + BLOCK], shown)
+            block := templates[i : i + BLOCK],
+            strangers,
+            y,
+            _one_person(faces, users[i : i + BLOCK], shown, block @ strangers.T > LOOKALIKE_COSINE[backbone]),
         )
         for i in track(range(0, len(users), BLOCK), "lookalikes")
     ])  # fmt: skip
@@ -109,10 +113,12 @@ def said_of_faces(h: bytes, spec: VerifierSpec, pixels: np.ndarray, rows: np.nda
     return np.concatenate(parts)
 
 
-def _same_person(faces: FaceSet, users: np.ndarray, shown: np.ndarray) -> np.ndarray:
-    """Whether the faces in rows `users` [U] and `shown` [N] are known to be one person's: bool [U, N]."""
+def _one_person(faces: FaceSet, users: np.ndarray, shown: np.ndarray, alike: np.ndarray) -> np.ndarray:
+    """Which faces in rows `users` [U] and `shown` [N] are one person's, or may be where a name is missing: those that
+    are `alike` [U, N]. bool [U, N]."""
     a, b = (torch.from_numpy(faces.identity[rows]) for rows in (users, shown))
-    return (same_person(a, b, torch.from_numpy(users), torch.from_numpy(shown)) > 0).numpy()
+    same = same_person(a, b, torch.from_numpy(users), torch.from_numpy(shown)).numpy()
+    return np.asarray((same > 0) | ((same < 0) & alike))
 
 
 def as_learned(h: bytes) -> bytes:

@@ -20,7 +20,7 @@ from models.normalisation import (
     FIRST_CONSTANT,
     FIRST_STEP,
     ImpostorStatistics,
-    _same_person,
+    _one_person,
     as_learned,
     impostor_statistics,
     normalised,
@@ -69,7 +69,7 @@ def written(h: bytes, generator: str, folder: Path) -> Generator:
 
 def test_the_file_does_what_the_statistics_say(faces: FaceSet, tmp_path: Path) -> None:
     plain, users = write_generator(settled("head", faces)), templates(12).numpy()
-    impostors = impostor_statistics(plain, DEFAULT_SPEC, faces)
+    impostors = impostor_statistics(plain, DEFAULT_SPEC, faces, "sface")
     before = scores(written(plain, "head", tmp_path).weights(users), faces)
     means = with_one(users) @ impostors.mean
     np.testing.assert_allclose(before.mean(1), means, atol=1e-4)
@@ -97,7 +97,7 @@ def test_the_network_learns_what_lookalikes_score(
 
     monkeypatch.setattr(models.normalisation, "learn_lookalikes", learn)
     monkeypatch.setattr(models.normalisation, "scores_of_lookalikes", look)
-    impostors = impostor_statistics(plain, DEFAULT_SPEC, faces, count=32)
+    impostors = impostor_statistics(plain, DEFAULT_SPEC, faces, "sface", count=32)
     (users, above), shown = learned[0], strangers[0]
     rows = [int(np.flatnonzero((faces.templates == one).all(1))[0]) for one in shown]
     cosines = users @ shown.T
@@ -110,7 +110,7 @@ def test_the_network_learns_what_lookalikes_score(
 @pytest.mark.parametrize("generator", GENERATORS)
 def test_only_the_last_layer_changes_and_it_can_be_undone(generator: str, faces: FaceSet, tmp_path: Path) -> None:
     plain, users = write_generator(settled(generator, faces)), templates(3).numpy()
-    impostors = impostor_statistics(plain, DEFAULT_SPEC, faces, count=32)
+    impostors = impostor_statistics(plain, DEFAULT_SPEC, faces, "sface", count=32)
     done = normalised(plain, impostors)
     assert done == normalised(plain, impostors), "the same bytes again"
     assert done == normalised(done, impostors), "instead of what was there, not on top of it"
@@ -156,12 +156,29 @@ def test_files_from_before_can_be_undone(stretched: bytes) -> None:
 def test_somebody_without_strangers_is_an_error(faces: FaceSet, count: int, message: str) -> None:
     one = FaceSet(faces.pixels[:count], faces.templates[:count], np.zeros(count, np.int64), (), ())
     with pytest.raises(InputError, match=message):
-        impostor_statistics(write_generator(network("head")), DEFAULT_SPEC, one)
+        impostor_statistics(write_generator(network("head")), DEFAULT_SPEC, one, "sface")
 
 
-def test_people_of_one_identity_are_no_strangers(faces: FaceSet) -> None:
+def test_people_of_one_identity_are_no_strangers_nor_is_who_may_be_the_same(faces: FaceSet) -> None:
     some = FaceSet(faces.pixels[:5], faces.templates[:5], np.array([0, 0, 1, -1, -1]), (), ())
-    rows = np.arange(5)
+    rows, alike = np.arange(5), np.zeros((5, 5), bool)
     expected = np.eye(5, dtype=bool)
     expected[0, 1] = expected[1, 0] = True
-    np.testing.assert_array_equal(_same_person(some, rows, rows), expected)
+    np.testing.assert_array_equal(_one_person(some, rows, rows, alike), expected)
+    alike[0, 2] = alike[0, 3] = alike[4, 3] = True  # two names are two people; a name that is missing may be any
+    expected[0, 3] = expected[4, 3] = True
+    np.testing.assert_array_equal(_one_person(some, rows, rows, alike), expected)
+
+
+def test_a_double_without_a_name_is_no_lookalike(faces: FaceSet) -> None:
+    """Everybody once more, without a name: as lookalikes they would say how high people score themselves."""
+    twice = FaceSet(
+        np.concatenate([faces.pixels, faces.pixels]),
+        np.concatenate([faces.templates, faces.templates]),
+        np.concatenate([faces.identity, np.full(FACES, -1)]),
+        (),
+        (),
+    )
+    plain = write_generator(settled("head", faces))
+    single, double = (impostor_statistics(plain, DEFAULT_SPEC, some, "sface") for some in (faces, twice))
+    np.testing.assert_allclose(double.to_level, single.to_level, atol=0.02)

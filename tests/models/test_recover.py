@@ -55,7 +55,7 @@ def test_a_network_is_recovered_from_what_was_written_of_it(
         net.head.bias[-1] += 0.25
     plain = write_generator(net)
     save(net, "head", tmp_path)
-    (tmp_path / "h.onnx").write_bytes(normalised(plain, impostor_statistics(plain, spec, faces)))
+    (tmp_path / "h.onnx").write_bytes(normalised(plain, impostor_statistics(plain, spec, faces, "sface")))
     told = json.loads((tmp_path / "h.json").read_text())
     told["training"] |= {"score_factor": 3.0, "score_shift": 0.25}
     (tmp_path / "h.json").write_text(json.dumps(told))

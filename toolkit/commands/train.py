@@ -243,6 +243,8 @@ def _finish(trainer: Trainer, config: str, validation: dict[str, Any], out: Path
     settings = trainer.config
     training = _about(trainer, config, validation) | trainer.fit_int8()
     spec, plain = trainer.network.spec, write_generator(trainer.averaged)
-    alike = normalised(plain, impostor_statistics(plain, spec, trainer.train.photos, seed=settings.seed))
+    alike = normalised(
+        plain, impostor_statistics(plain, spec, trainer.train.photos, settings.backbone, seed=settings.seed)
+    )
     write_atomically(out / "h.onnx", alike, mode=0o644)
     return calibrate(out / "h.onnx", settings.generator, settings.backbone, spec, training, trainer.held_out)
