@@ -1,8 +1,9 @@
 """What held-out people tell of scores, written beside the generator: thresholds on photos, and the spread of visits.
 
 `toolkit train` ends with the thresholds. `python -m benchmarks.calibration models/weights/h.onnx --faces DATA/faces`
-makes strangers' scores alike anew (models/normalisation.py), sets them again, and then lets everybody come on video
-(benchmarks/visits.py): what `toolkit run` weighs frames by. `--visits` does the latter alone, in about two minutes.
+rounds the trunk for int8 (models/rounding.py), makes strangers' scores alike anew (models/normalisation.py), sets them
+again, and then lets everybody come on video (benchmarks/visits.py): what `toolkit run` weighs frames by. `--visits`
+does the latter alone, in about two minutes.
 """
 
 from __future__ import annotations
@@ -84,9 +85,10 @@ def main() -> None:
 def _set_thresholds(path: Path, info: GeneratorInfo, paths: list[Path], backbone: Backbone, held_out: FaceSet) -> None:
     from models.facemap import map_faces
     from models.normalisation import as_learned, impostor_statistics, normalised
+    from models.rounding import rounded
 
     faces = map_faces(paths, info.spec.framing, backbone).train
-    plain = as_learned(path.read_bytes())
+    plain = rounded(as_learned(path.read_bytes()), info.spec, faces)
     write_atomically(path, normalised(plain, impostor_statistics(plain, info.spec, faces, info.backbone)), mode=0o644)
     calibrate(path, info.generator, info.backbone, info.spec, info.training, held_out)
 

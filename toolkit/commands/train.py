@@ -238,13 +238,13 @@ def _finish(trainer: Trainer, config: str, validation: dict[str, Any], out: Path
     from benchmarks.calibration import calibrate
     from models.h_onnx import write_generator
     from models.normalisation import impostor_statistics, normalised
+    from models.rounding import rounded
     from toolkit.atomic import write_atomically
 
     settings = trainer.config
     training = _about(trainer, config, validation) | trainer.fit_int8()
-    spec, plain = trainer.network.spec, write_generator(trainer.averaged)
-    alike = normalised(
-        plain, impostor_statistics(plain, spec, trainer.train.photos, settings.backbone, seed=settings.seed)
-    )
+    spec, photos = trainer.network.spec, trainer.train.photos
+    plain = rounded(write_generator(trainer.averaged), spec, photos, settings.seed)
+    alike = normalised(plain, impostor_statistics(plain, spec, photos, settings.backbone, seed=settings.seed))
     write_atomically(out / "h.onnx", alike, mode=0o644)
     return calibrate(out / "h.onnx", settings.generator, settings.backbone, spec, training, trainer.held_out)
