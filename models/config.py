@@ -31,6 +31,7 @@ class TrainConfig:
     backbone: str = "sface"
     verifier: VerifierSpec = DEFAULT_SPEC  # in TOML a table of what differs from `models.spec.mobile_spec`
     hidden: int = 96  # width of all generators but head; full's weight file grows by 23 k numbers for each
+    branches: int = 1  # convolutions that each layer of the trunk is trained as the sum of (models/verifier.py)
     seed: int = 1
 
     batch: int = 128  # faces a step in the shared stage; every template meets every face
@@ -75,6 +76,7 @@ class TrainConfig:
             (self.seed < 0, "seed", self.seed, "0 or more"),
             (self.clusters < 1, "clusters", self.clusters, "at least 1"),
             (self.hidden < 1, "hidden", self.hidden, "at least 1"),
+            (self.branches < 1, "branches", self.branches, "at least 1"),
             (min(self.users, self.genuine, self.impostors) < 1, "users, genuine or impostors",
              (self.users, self.genuine, self.impostors), "at least 1 each"),
             (self.bank < 0, "bank", self.bank, "0 or more"),
@@ -104,8 +106,9 @@ class TrainConfig:
     @property
     def hash(self) -> str:
         told = asdict(self) | {"verifier": self.verifier.to_dict()}
-        if not self.blends:  # runs from before there were blends keep their hash
-            del told["blends"]
+        for name, before in (("blends", 0), ("branches", 1)):  # runs from before there were any keep their hash
+            if told[name] == before:
+                del told[name]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 

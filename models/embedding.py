@@ -34,7 +34,7 @@ class EmbeddingTrainer(Trainer):
     """The shared stage of a head generator, and each face of the batch against every other one."""
 
     def build(self) -> HyperNetwork:
-        return HyperNetwork(self.config.verifier, self.train.templates.shape[1], "head")
+        return HyperNetwork(self.config.verifier, self.train.templates.shape[1], branches=self.config.branches)
 
     def _shared_step(self, enrolled: np.ndarray, faces: int, noise: torch.Generator, now: Now) -> Terms:
         rows = enrolled[:faces]

@@ -71,10 +71,17 @@ def weight_scale(spec: VerifierSpec) -> np.ndarray:
 class HyperNetwork(nn.Module):
     """Trunk, head generator and, for all but `head`, the generators of the trunk's personal part."""
 
-    def __init__(self, spec: VerifierSpec, template_dim: int, generator: Generator = "head", hidden: int = 96):
+    def __init__(
+        self,
+        spec: VerifierSpec,
+        template_dim: int,
+        generator: Generator = "head",
+        hidden: int = 96,
+        branches: int = 1,
+    ):
         super().__init__()
         self.spec, self.template_dim, self.generator = spec, template_dim, generator
-        self.trunk = Trunk(spec)
+        self.trunk = Trunk(spec, branches)
         self.head = nn.Linear(
             template_dim, prod(spec.head.weight_shape) + 1
         )  # weights of the score layer, and its bias

@@ -108,8 +108,8 @@ class Trainer:
 
     def build(self) -> HyperNetwork:
         """The network to train, fresh."""
-        c = self.config
-        return HyperNetwork(c.verifier, self.train.templates.shape[1], c.generator, c.hidden)  # type: ignore[arg-type]
+        c, size = self.config, self.train.templates.shape[1]
+        return HyperNetwork(c.verifier, size, c.generator, c.hidden, c.branches)  # type: ignore[arg-type]
 
     @property
     def stages(self) -> list[tuple[str, int, float]]:
@@ -184,6 +184,7 @@ class Trainer:
 
         Returns the median factor of each layer that was scaled, and what became of all scores.
         """
+        self.averaged.trunk = self.averaged.trunk.merged()
         pixels = torch.from_numpy(self.held_out.pixels).permute(0, 3, 1, 2)
         factors = fill_ranges(self.averaged, to_input(pixels))
         factor, shift = fit_score_range(self.averaged, self.held_out, MAX_VALIDATION_USERS)

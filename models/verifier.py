@@ -46,50 +46,97 @@ def to_input(pixels: Tensor) -> Tensor:
 
 
 class Trunk(nn.Module):
-    """Every layer of f but the last, shared by all people, with batch normalisation after each convolution."""
+    """Every layer of f but the last, shared by all people, with batch normalisation after each convolution.
 
-    def __init__(self, spec: VerifierSpec):
+    With more than one of `branches`, each layer is trained as the sum of that many convolutions, each with a
+    normalisation of its own, and a depthwise layer also of its normalised input; they fold into one. After Ding et al.,
+    "RepVGG: Making VGG-style ConvNets great again" (CVPR 2021), and Vasu et al., "MobileOne" (CVPR 2023).
+    """
+
+    def __init__(self, spec: VerifierSpec, branches: int = 1):
         super().__init__()
-        self.spec = spec
+        self.spec, self.branches = spec, branches
         self.convs, self.norms = nn.ModuleDict(), nn.ModuleDict()
         for layer in spec.trunk:
             groups = layer.in_channels if layer.kind == "depthwise" else 1
-            conv = nn.Conv2d(
-                layer.in_channels, layer.out_channels, layer.kernel, layer.stride, layer.padding,
-                groups=groups, bias=False,
-            )  # fmt: skip
-            norm = nn.BatchNorm2d(layer.out_channels)
-            nn.init.constant_(norm.weight, INITIAL_DEVIATION)
-            self.convs[_key(layer)], self.norms[_key(layer)] = conv, norm
+            for key in self._conv_keys(layer):
+                self.convs[key] = nn.Conv2d(
+                    layer.in_channels, layer.out_channels, layer.kernel, layer.stride, layer.padding,
+                    groups=groups, bias=False,
+                )  # fmt: skip
+            keys = self._norm_keys(layer)
+            for key in keys:
+                norm = self.norms[key] = nn.BatchNorm2d(layer.out_channels)
+                nn.init.constant_(norm.weight, INITIAL_DEVIATION / len(keys) ** 0.5)
+
+    def _conv_keys(self, layer: Layer) -> list[str]:
+        """Names of the layer's convolutions; those of their normalisations are the same."""
+        key = layer.name.replace(".", "_")  # a ModuleDict refuses dots
+        return [key, *(f"{key}_{number}" for number in range(1, self.branches))]
+
+    def _norm_keys(self, layer: Layer) -> list[str]:
+        """The last one is that of the input itself, where a layer adds it."""
+        keys = self._conv_keys(layer)
+        return [*keys, f"{keys[0]}_input"] if self.branches > 1 and layer.kind == "depthwise" else keys
 
     def forward(self, x: Tensor) -> Tensor:
         """x [N, 3, H, W] in the spec's value range to the map [N, C, H', W'] that the last layer reads, in [-1, 1]."""
         return through_layers(self.spec, self._weighed, x)
 
     def _weighed(self, layer: Layer, x: Tensor) -> Tensor:
-        return cast(Tensor, self.norm(layer)(self.conv(layer)(x)))
+        """The layer's outputs of x [N, C, H, W], not activated yet."""
+        convs = self._conv_keys(layer)
+        parts = [self.norms[key](self.convs[key](x)) for key in convs]
+        for key in self._norm_keys(layer)[len(convs) :]:
+            seen = x[..., :: layer.stride, :: layer.stride]  # what the middle of each kernel is over
+            parts.append(self.norms[key](seen.contiguous(memory_format=torch.channels_last)))
+        return cast(Tensor, sum(parts[1:], start=parts[0]))
 
     def conv(self, layer: Layer) -> nn.Conv2d:
-        return cast(nn.Conv2d, self.convs[_key(layer)])
+        """The layer's only convolution, or its first."""
+        return cast(nn.Conv2d, self.convs[self._conv_keys(layer)[0]])
 
     def norm(self, layer: Layer) -> nn.BatchNorm2d:
-        return cast(nn.BatchNorm2d, self.norms[_key(layer)])
+        """That of `conv`."""
+        return cast(nn.BatchNorm2d, self.norms[self._conv_keys(layer)[0]])
 
-    def fold(self) -> Tensor:
-        """The trunk's part of θ, [P - head], with normalisation (running statistics) folded. Differentiable."""
-        parts = []
-        for layer in self.spec.trunk:
-            conv, norm = self.conv(layer), self.norm(layer)
+    def folded(self, layer: Layer) -> tuple[Tensor, Tensor]:
+        """Weight of the layer's shape and bias [C] that do what all its parts do, with running statistics."""
+        weight, bias = torch.zeros(()), torch.zeros(())
+        for key in self._norm_keys(layer):
+            norm = cast(nn.BatchNorm2d, self.norms[key])
             assert norm.running_var is not None
             assert norm.running_mean is not None
             scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)  # [C]
-            parts.append((conv.weight * scale[:, None, None, None]).flatten())
-            parts.append(norm.bias - norm.running_mean * scale)
-        return torch.cat(parts)
+            kernel = cast(nn.Conv2d, self.convs[key]).weight if key in self.convs else _middle(layer).to(scale.device)
+            weight = weight + kernel * scale[:, None, None, None]
+            bias = bias + norm.bias - norm.running_mean * scale
+        return weight, bias
+
+    def fold(self) -> Tensor:
+        """The trunk's part of θ, [P - head], with normalisation (running statistics) folded. Differentiable."""
+        return torch.cat([part.flatten() for layer in self.spec.trunk for part in self.folded(layer)])
+
+    @torch.no_grad()
+    def merged(self) -> Trunk:
+        """The same function with one convolution a layer, for what happens to a trunk after training."""
+        if self.branches == 1:
+            return self
+        trunk = Trunk(self.spec)
+        for layer in self.spec.trunk:
+            weight, bias = self.folded(layer)
+            norm = trunk.norm(layer)  # fresh: mean 0, variance 1
+            trunk.conv(layer).weight.copy_(weight)
+            norm.weight.fill_((1 + norm.eps) ** 0.5)
+            norm.bias.copy_(bias)
+        return trunk.train(self.training)
 
 
-def _key(layer: Layer) -> str:
-    return layer.name.replace(".", "_")  # a ModuleDict refuses dots
+def _middle(layer: Layer) -> Tensor:
+    """The depthwise kernels that give each input back, [C, 1, K, K]."""
+    kernel = torch.zeros(layer.weight_shape)
+    kernel[..., layer.kernel // 2, layer.kernel // 2] = 1
+    return kernel
 
 
 def verify_users(spec: VerifierSpec, theta: Tensor, x: Tensor) -> Tensor:

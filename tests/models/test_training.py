@@ -88,6 +88,20 @@ def test_verifiers_of_halves_learn(generator: str, tmp_path: Path) -> None:
     assert after.eer < before.eer - 0.1
 
 
+def test_branches_learn_and_are_one_convolution_when_written(tmp_path: Path) -> None:
+    run = trainer(tmp_path, verifier=HALVES, branches=2, shared_epochs=24.0)
+    before = run._validated()
+    after = run.run(resume=False)
+    assert before.eer > 0.3
+    assert after.eer < before.eer - 0.1
+    run.fit_int8()
+    assert run._validated().eer == pytest.approx(after.eer, abs=0.02), "merging changes no score"
+    assert len(run.averaged(torch.eye(16)[:1])[0]) == HALVES.params
+    plain = trainer(tmp_path / "plain", verifier=HALVES)
+    with pytest.raises(UsageError, match="does not fit this configuration"):
+        plain.start_from(tmp_path / "checkpoint.pt")
+
+
 def test_training_goes_on_from_a_generators_files(tmp_path: Path) -> None:
     run = trainer(tmp_path / "first", verifier=HALVES, shared_epochs=24.0)
     reached = run.run(resume=False)

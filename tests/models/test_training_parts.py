@@ -226,7 +226,7 @@ def test_muon_turns_every_direction_of_a_convolution_alike() -> None:
 
 
 def test_shipped_configurations_are_valid() -> None:
-    names = ("ablations", "alike", "forms", "further", "generators", "longer", "search", "views")
+    names = ("ablations", "alike", "branches", "forms", "further", "generators", "longer", "search", "views")
     comparisons = {ROOT / "configs" / f"{name}.toml" for name in names}
     files = sorted(set((ROOT / "configs").glob("*.toml")) - comparisons)
     assert files
