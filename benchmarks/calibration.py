@@ -88,7 +88,9 @@ def _set_thresholds(path: Path, info: GeneratorInfo, paths: list[Path], backbone
     from models.rounding import rounded
 
     faces = map_faces(paths, info.spec.framing, backbone).train
-    plain = rounded(as_learned(path.read_bytes()), info.spec, faces)
+    plain = as_learned(path.read_bytes())
+    if info.generator == "head":
+        plain = rounded(plain, info.spec, faces)
     write_atomically(path, normalised(plain, impostor_statistics(plain, info.spec, faces, info.backbone)), mode=0o644)
     calibrate(path, info.generator, info.backbone, info.spec, info.training, held_out)
 

@@ -84,15 +84,13 @@ def impostor_statistics(
     templates = enrolled_templates(faces, users, seed)
     means = with_one(templates) @ mean
     strangers = faces.templates[shown]
-    levels = np.concatenate([
-        scores_of_lookalikes(
-            block := templates[i : i + BLOCK],
-            strangers,
-            y,
-            _one_person(faces, users[i : i + BLOCK], shown, block @ strangers.T > LOOKALIKE_COSINE[backbone]),
-        )
-        for i in track(range(0, len(users), BLOCK), "lookalikes")
-    ])  # fmt: skip
+
+    def levels_of(some: slice) -> np.ndarray:
+        alike = templates[some] @ strangers.T > LOOKALIKE_COSINE[backbone]
+        return scores_of_lookalikes(templates[some], strangers, y, _one_person(faces, users[some], shown, alike))
+
+    blocks = [slice(start, start + BLOCK) for start in range(0, len(users), BLOCK)]
+    levels = np.concatenate([levels_of(block) for block in track(blocks, "lookalikes")])
     if not np.isfinite(levels).all():
         raise InputError("the training faces show a single person", expected="strangers, to say how high they score")
     network = learn_lookalikes(templates, levels - means, seed)
@@ -114,8 +112,8 @@ def said_of_faces(h: bytes, spec: VerifierSpec, pixels: np.ndarray, rows: np.nda
 
 
 def _one_person(faces: FaceSet, users: np.ndarray, shown: np.ndarray, alike: np.ndarray) -> np.ndarray:
-    """Which faces in rows `users` [U] and `shown` [N] are one person's, or may be where a name is missing: those that
-    are `alike` [U, N]. bool [U, N]."""
+    """Which faces in rows `users` [U] and `shown` [N] are one person's, bool [U, N]: by name, and where a name is
+    missing, all those that are so `alike` [U, N] that they may be."""
     a, b = (torch.from_numpy(faces.identity[rows]) for rows in (users, shown))
     same = same_person(a, b, torch.from_numpy(users), torch.from_numpy(shown)).numpy()
     return np.asarray((same > 0) | ((same < 0) & alike))

@@ -1,9 +1,10 @@
 """Round a trunk's weights to those that int8 files hold, with all weights of a filter in view.
 
-Rounding each weight to the nearest step lets the errors of a filter add up: the pixels that the first layer reads are
-nearly alike, so it is the sum of nine errors that counts. Here a weight is rounded the other way where that brings the
-filter's output over faces nearer to what it was. In aim this is "Up or Down? Adaptive Rounding for Post-Training
-Quantization" (Nagel et al., ICML 2020); so few weights need no gradient, only the best change again and again.
+Rounding each weight to the nearest step lets the errors of a filter add up: the pixels that one of the first layer's
+filters reads are nearly alike, so it is the sum of its 27 errors that counts. Here a weight goes a step further up or
+down where that brings the filter's output over faces nearer to what it was. In aim this is "Up or Down? Adaptive
+Rounding for Post-Training Quantization" (Nagel et al., ICML 2020); so few weights need no gradient, only the best step
+again and again.
 
 It is done once, when a generator is written: all people share the trunk. Exporters then find weights that are whole
 steps already, so that fp32 and int8 files hold the same ones, and no face is needed at enrolment.
@@ -34,12 +35,12 @@ DAMPING = 1e-4  # of the inputs' mean power, for inputs that hardly vary
 
 @torch.no_grad()
 def rounded(h: bytes, spec: VerifierSpec, faces: FaceSet, seed: int = 1) -> bytes:
-    """The ONNX file of a `head` generator, its trunk's weights rounded; of other generators, whose trunks are
-    personal, as it is. `faces` show what each layer reads."""
+    """The ONNX file of a `head` generator, whose trunk all people share, with that trunk's weights in whole steps.
+
+    `faces` show what each layer reads.
+    """
     model = onnx.load_from_string(h)
     constants = {constant.name: constant for constant in model.graph.initializer}
-    if "embed.weight" in constants:
-        return h
     theta = torch.from_numpy(numpy_helper.to_array(constants["base"]).copy())  # [1, the trunk's part of P]
     rows = np.sort(np.random.default_rng(seed).permutation(len(faces))[:FACES])
     moments = _moments_of_inputs(spec, theta, faces.pixels, rows)
@@ -55,8 +56,8 @@ def _moments_of_inputs(spec: VerifierSpec, theta: Tensor, pixels: np.ndarray, ro
     moments: dict[str, Tensor] = {}
 
     def weigh(layer: Layer, x: Tensor) -> Tensor:
-        read = _read(layer, x)
-        moments[layer.name] = moments.get(layer.name, 0) + (read @ read.mT).double()
+        read = _read(layer, x).double()
+        moments[layer.name] = moments.get(layer.name, 0) + read @ read.mT
         return convolve(spec, theta, layer, x)
 
     for start in range(0, len(rows), BATCH):
@@ -74,21 +75,28 @@ def _read(layer: Layer, x: Tensor) -> Tensor:
 
 
 def _whole_steps(weight: Tensor, moments: Tensor) -> Tensor:
-    """Filters [C, K], each in whole steps of a MOST-th of its largest weight, which stays."""
+    """Filters [C, K], each in whole steps of a MOST-th of its largest weight, from the `moments` [G, K, K] of what
+    they read. Weights as large as the largest stay, so that the steps do."""
     step = weight.abs().amax(1, keepdim=True).double() / MOST
     step[step == 0] = 1.0
-    power = torch.diagonal(moments, dim1=1, dim2=2)  # [G, K]
-    damping = torch.diag_embed((DAMPING * power.mean(1, keepdim=True)).expand_as(power))
-    moments = (moments + damping).expand(len(weight), -1, -1)  # [C, K, K]
-    power = torch.diagonal(moments, dim1=1, dim2=2)  # [C, K]
+    moments, power = _damped(moments, len(weight))
     exact = weight.double() / step
     whole = exact.round()
     largest = whole.abs() >= MOST
     while True:
         # What one step adds to the squared error of the output: its own power, less twice what it undoes.
         slope = torch.einsum("ck,ckl->cl", whole - exact, moments)
-        change, at = (power - 2 * slope.abs()).masked_fill(largest, 0.0).min(1)
+        beyond = (whole - slope.sign()).abs() > MOST
+        change, at = (power - 2 * slope.abs()).masked_fill(largest | beyond, 0.0).min(1)
         better = torch.nonzero(change < -TOO_LITTLE * power.mean(1))[:, 0]
         if not len(better):
             return (whole * step).float()
         whole[better, at[better]] -= slope[better, at[better]].sign()
+
+
+def _damped(moments: Tensor, filters: int) -> tuple[Tensor, Tensor]:
+    """[G, K, K] to one matrix for each of the filters, [C, K, K], and their diagonals [C, K]."""
+    mean = torch.diagonal(moments, dim1=1, dim2=2).mean(1)  # [G]
+    damped = moments + DAMPING * mean[:, None, None] * torch.eye(moments.shape[-1])
+    damped = damped.expand(filters, -1, -1)
+    return damped, torch.diagonal(damped, dim1=1, dim2=2)

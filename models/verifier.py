@@ -49,8 +49,8 @@ class Trunk(nn.Module):
     """Every layer of f but the last, shared by all people, with batch normalisation after each convolution.
 
     With more than one of `branches`, each layer is trained as the sum of that many convolutions, each with a
-    normalisation of its own, and a depthwise layer also of its normalised input; they fold into one. After Ding et al.,
-    "RepVGG: Making VGG-style ConvNets great again" (CVPR 2021), and Vasu et al., "MobileOne" (CVPR 2023).
+    normalisation of its own, and a block's depthwise layer also of its normalised input; they fold into one. After Ding
+    et al., "RepVGG: Making VGG-style ConvNets great again" (CVPR 2021), and Vasu et al., "MobileOne" (CVPR 2023).
     """
 
     def __init__(self, spec: VerifierSpec, branches: int = 1):
@@ -75,9 +75,10 @@ class Trunk(nn.Module):
         return [key, *(f"{key}_{number}" for number in range(1, self.branches))]
 
     def _norm_keys(self, layer: Layer) -> list[str]:
-        """The last one is that of the input itself, where a layer adds it."""
+        """The last one is that of the input itself, where a layer adds it: each output has an input in its middle."""
         keys = self._conv_keys(layer)
-        return [*keys, f"{keys[0]}_input"] if self.branches > 1 and layer.kind == "depthwise" else keys
+        centred = layer.kind == "depthwise" and layer.kernel == 2 * layer.padding + 1
+        return [*keys, f"{keys[0]}_input"] if self.branches > 1 and centred else keys
 
     def forward(self, x: Tensor) -> Tensor:
         """x [N, 3, H, W] in the spec's value range to the map [N, C, H', W'] that the last layer reads, in [-1, 1]."""
@@ -89,11 +90,13 @@ class Trunk(nn.Module):
         parts = [self.norms[key](self.convs[key](x)) for key in convs]
         for key in self._norm_keys(layer)[len(convs) :]:
             seen = x[..., :: layer.stride, :: layer.stride]  # what the middle of each kernel is over
+            # As the convolutions' outputs lie in memory, or the sum would be rearranged at every layer.
             parts.append(self.norms[key](seen.contiguous(memory_format=torch.channels_last)))
         return cast(Tensor, sum(parts[1:], start=parts[0]))
 
     def conv(self, layer: Layer) -> nn.Conv2d:
-        """The layer's only convolution, or its first."""
+        """The layer's only convolution."""
+        assert self.branches == 1
         return cast(nn.Conv2d, self.convs[self._conv_keys(layer)[0]])
 
     def norm(self, layer: Layer) -> nn.BatchNorm2d:
@@ -129,7 +132,7 @@ class Trunk(nn.Module):
             trunk.conv(layer).weight.copy_(weight)
             norm.weight.fill_((1 + norm.eps) ** 0.5)
             norm.bias.copy_(bias)
-        return trunk.train(self.training)
+        return trunk.to(self.fold().device).train(self.training)
 
 
 def _middle(layer: Layer) -> Tensor:

@@ -10,12 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from test_facemap import rec, some_faces
 
 from models.distributed import Group
 from models.facestream import Face
+from models.generator import Generator
+from tests.models.test_rounding import as_int8
 from toolkit.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -54,7 +57,7 @@ RUN = textwrap.dedent("""
     training.augment = lambda pixels, noise, share: pixels  # each process draws changes of its own
     training.Trainer._noisy = lambda self, templates, noise: templates
     out = Path(sys.argv[1])
-    ALIKE = {"cohort_targets": True, "bank": 128, "cohort": Schedule(((0.0, 5.0),))}
+    ALIKE = {"cohort_targets": True, "bank": 128, "cohort": Schedule(((0.0, 5.0),)), "branches": 2}
     found = {}
     with joined_processes() as group:
         for kind, epochs, steps in (("head", 0.5, 0), ("full", 0.0, 1)):
@@ -125,10 +128,13 @@ def test_train_under_torchrun(toolkit: Callable[..., Any], tmp_path: Path) -> No
     rec(tmp_path / "x.rec", [Face(f.image, str(i // 4), "") for i, f in enumerate(some_faces(48))])
     (tmp_path / "c.toml").write_text(
         'backbone = "dlib"\nfaces = ["x.rec"]\nheld_out_share = 0.4\nbatch = 16\nbank = 8\nshared_epochs = 1\n'
+        "branches = 2\n"
         "clusters = 2\nverifier = { input_px = 32, stem = 8, blocks = [[12, 2], [16, 2]], features = 16, half = 0 }\n"
     )
     words = ("train", "--config", tmp_path / "c.toml", "--data", tmp_path, "--out", tmp_path / "run", "--threads", 1)
     done = torchrun("-m", "toolkit", *words)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("held-out EER") == 1
-    assert (tmp_path / "run" / "h.json").is_file()
+    h = Generator(tmp_path / "run" / "h.onnx")
+    theta = h.weights(np.eye(h.template_dim, dtype=np.float32)[:1])[0]
+    np.testing.assert_allclose(as_int8(theta, h.info.spec), theta, rtol=1e-5, atol=1e-7, err_msg="the trunk is rounded")

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from models.generator import Generator, GeneratorInfo
 from models.h_onnx import write_generator
 from models.hypernetwork import GENERATORS, HyperNetwork
-from models.spec import DEFAULT_SPEC
+from models.spec import DEFAULT_SPEC, VerifierSpec, mobile_spec
 from models.verifier import Trunk, run_layers, to_input, verify_users
 from toolkit.errors import ArtifactError, MissingError, UsageError
 
@@ -42,27 +42,30 @@ def test_folded_weights_compute_what_the_trunk_does(noise_faces: np.ndarray) -> 
         torch.testing.assert_close(verify_users(DEFAULT_SPEC, theta[None], x[None])[0], row, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("branches", [1, 3])
-def test_branches_fold_into_one(branches: int, noise_faces: np.ndarray) -> None:
+POOLED = mobile_spec(32, 8, ((12, 2), (16, 2), (16, 1)), features=16, half=0, pooled=True)
+
+
+@pytest.mark.parametrize(("spec", "branches"), [(DEFAULT_SPEC, 1), (DEFAULT_SPEC, 3), (POOLED, 2)])
+def test_branches_fold_into_one(spec: VerifierSpec, branches: int) -> None:
     torch.manual_seed(6)
-    trunk = Trunk(DEFAULT_SPEC, branches)
-    x = to_input(torch.from_numpy(noise_faces).permute(0, 3, 1, 2))
+    trunk = Trunk(spec, branches)
+    x = torch.rand(8, 3, spec.input_px, spec.input_px) * 2 - 1
     for norm in trunk.norms.values():
         torch.nn.init.uniform_(norm.weight, 0.1, 0.4)  # type: ignore[arg-type]
         torch.nn.init.normal_(norm.bias, 0, 0.1)  # type: ignore[arg-type]
         norm.momentum = None  # a plain mean
     trunk.train()(x)
     trunk.eval()
-    theta = torch.cat([trunk.fold()[None], torch.zeros(1, 5121)], 1)
-    assert theta.shape[1] == DEFAULT_SPEC.params
+    head = torch.zeros(1, spec.slots["score.weight"].size + 1)
     with torch.no_grad():
+        theta = torch.cat([trunk.fold()[None], head], 1)
         said = trunk(x)
-        torch.testing.assert_close(run_layers(DEFAULT_SPEC, theta, x), said, atol=1e-5, rtol=0)
+        torch.testing.assert_close(run_layers(spec, theta, x), said, atol=1e-5, rtol=0)
         torch.testing.assert_close(trunk.merged()(x), said, atol=1e-5, rtol=0)
-    depthwise = sum(layer.kind == "depthwise" for layer in DEFAULT_SPEC.trunk)
-    extra = depthwise if branches > 1 else 0  # and the input itself
-    assert len(trunk.norms) == branches * len(DEFAULT_SPEC.trunk) + extra
-    assert len(trunk.merged().norms) == len(DEFAULT_SPEC.trunk)
+    blocks = sum(layer.name.endswith(".depthwise") for layer in spec.trunk)
+    extra = blocks if branches > 1 else 0  # and the input itself
+    assert len(trunk.norms) == branches * len(spec.trunk) + extra
+    assert len(trunk.merged().norms) == len(spec.trunk)
 
 
 def test_many_users_at_once_equal_one_by_one(noise_faces: np.ndarray) -> None:

@@ -244,7 +244,9 @@ def _finish(trainer: Trainer, config: str, validation: dict[str, Any], out: Path
     settings = trainer.config
     training = _about(trainer, config, validation) | trainer.fit_int8()
     spec, photos = trainer.network.spec, trainer.train.photos
-    plain = rounded(write_generator(trainer.averaged), spec, photos, settings.seed)
+    plain = write_generator(trainer.averaged)
+    if settings.generator == "head":
+        plain = rounded(plain, spec, photos, settings.seed)
     alike = normalised(plain, impostor_statistics(plain, spec, photos, settings.backbone, seed=settings.seed))
     write_atomically(out / "h.onnx", alike, mode=0o644)
     return calibrate(out / "h.onnx", settings.generator, settings.backbone, spec, training, trainer.held_out)
