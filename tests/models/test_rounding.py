@@ -10,6 +10,7 @@ from onnx import numpy_helper
 
 from export.quantize import quantise
 from models.faceset import FaceSet
+from models.generator import SHIPPED
 from models.h_onnx import write_generator
 from models.rounding import _whole_steps, rounded
 from models.spec import DEFAULT_SPEC, VerifierSpec
@@ -85,3 +86,8 @@ def test_no_weight_goes_beyond_what_int8_holds() -> None:
 def test_silent_filters_are_no_error(value: float) -> None:
     weight = torch.full((2, 4), value)
     assert torch.isfinite(_whole_steps(weight, torch.zeros(1, 4, 4, dtype=torch.float64))).all()
+
+
+def test_the_shipped_trunk_is_rounded() -> None:
+    theta = theta_of(SHIPPED.read_bytes())
+    np.testing.assert_allclose(as_int8(theta), theta, rtol=1e-6, atol=1e-9)
