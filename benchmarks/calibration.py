@@ -33,6 +33,17 @@ ENROLMENT_PHOTOS = (1, 3, 5)
 REPEATS = 2  # enrolments a person, of different photos: more trials from the same people
 
 
+def finished(plain: bytes, generator: str, backbone: str, spec: VerifierSpec, faces: FaceSet, seed: int = 1) -> bytes:
+    """The ONNX file of a generator as it ships: the trunk, where people share one, rounded for int8, and everybody's
+    lookalikes alike. `plain` is the file as learned, `faces` are those it was trained on."""
+    from models.normalisation import impostor_statistics, normalised
+    from models.rounding import rounded
+
+    if generator == "head":
+        plain = rounded(plain, spec, faces, seed)
+    return normalised(plain, impostor_statistics(plain, spec, faces, backbone, seed=seed))
+
+
 def calibrate(
     path: Path, generator: str, backbone: str, spec: VerifierSpec, training: dict[str, Any], held_out: FaceSet
 ) -> dict[str, Any]:
@@ -84,14 +95,11 @@ def main() -> None:
 
 def _set_thresholds(path: Path, info: GeneratorInfo, paths: list[Path], backbone: Backbone, held_out: FaceSet) -> None:
     from models.facemap import map_faces
-    from models.normalisation import as_learned, impostor_statistics, normalised
-    from models.rounding import rounded
+    from models.normalisation import as_learned
 
     faces = map_faces(paths, info.spec.framing, backbone).train
-    plain = as_learned(path.read_bytes())
-    if info.generator == "head":
-        plain = rounded(plain, info.spec, faces)
-    write_atomically(path, normalised(plain, impostor_statistics(plain, info.spec, faces, info.backbone)), mode=0o644)
+    h = finished(as_learned(path.read_bytes()), info.generator, info.backbone, info.spec, faces)
+    write_atomically(path, h, mode=0o644)
     calibrate(path, info.generator, info.backbone, info.spec, info.training, held_out)
 
 

@@ -59,16 +59,17 @@ def enrolled_templates(faces: FaceSet, rows: np.ndarray, seed: int) -> np.ndarra
 
 
 @torch.no_grad()
-def scores_of_lookalikes(users: np.ndarray, strangers: np.ndarray, y: np.ndarray, same: np.ndarray) -> np.ndarray:
-    """Mean score of the SHARE of strangers most like each user [U], from templates [U, D] and [N, D].
+def scores_of_lookalikes(users: np.ndarray, cosines: np.ndarray, y: np.ndarray, same: np.ndarray) -> np.ndarray:
+    """Mean score of the SHARE of strangers most like each user [U], from users' templates [U, D] and their cosines with
+    the strangers' [U, N].
 
     Scores are [users, 1] times y [N, D + 1]; who is the same person, `same` [U, N], is no stranger. NaN for somebody
     who has no stranger.
     """
-    t, s, said = (torch.from_numpy(a) for a in (users, strangers, y))
-    cosines = (t @ s.T).masked_fill_(torch.from_numpy(same), -torch.inf)
+    t, said = torch.from_numpy(users), torch.from_numpy(y)
+    others = torch.from_numpy(cosines).masked_fill(torch.from_numpy(same), -torch.inf)
     count = torch.from_numpy(_how_many((~same).sum(1)))  # [U]
-    rows = cosines.topk(int(count.max()), dim=1).indices  # [U, K]
+    rows = others.topk(int(count.max()), dim=1).indices  # [U, K]
     scores = (t @ said[:, :-1].T + said[:, -1]).gather(1, rows)
     counted = torch.arange(rows.shape[1]) < count[:, None]
     return np.asarray((scores * counted).sum(1) / count)

@@ -86,8 +86,9 @@ def impostor_statistics(
     strangers = faces.templates[shown]
 
     def levels_of(some: slice) -> np.ndarray:
-        alike = templates[some] @ strangers.T > LOOKALIKE_COSINE[backbone]
-        return scores_of_lookalikes(templates[some], strangers, y, _one_person(faces, users[some], shown, alike))
+        cosines = templates[some] @ strangers.T
+        same = _one_person(faces, users[some], shown, cosines > LOOKALIKE_COSINE[backbone])
+        return scores_of_lookalikes(templates[some], cosines, y, same)
 
     blocks = [slice(start, start + BLOCK) for start in range(0, len(users), BLOCK)]
     levels = np.concatenate([levels_of(block) for block in track(blocks, "lookalikes")])

@@ -86,12 +86,10 @@ class Trunk(nn.Module):
 
     def _weighed(self, layer: Layer, x: Tensor) -> Tensor:
         """The layer's outputs of x [N, C, H, W], not activated yet."""
-        convs = self._conv_keys(layer)
-        parts = [self.norms[key](self.convs[key](x)) for key in convs]
-        for key in self._norm_keys(layer)[len(convs) :]:
-            seen = x[..., :: layer.stride, :: layer.stride]  # what the middle of each kernel is over
-            # As the convolutions' outputs lie in memory, or the sum would be rearranged at every layer.
-            parts.append(self.norms[key](seen.contiguous(memory_format=torch.channels_last)))
+        parts = [
+            self.norms[key](self.convs[key](x) if key in self.convs else _under_middles(layer, x))
+            for key in self._norm_keys(layer)
+        ]
         return cast(Tensor, sum(parts[1:], start=parts[0]))
 
     def conv(self, layer: Layer) -> nn.Conv2d:
@@ -132,7 +130,15 @@ class Trunk(nn.Module):
             trunk.conv(layer).weight.copy_(weight)
             norm.weight.fill_((1 + norm.eps) ** 0.5)
             norm.bias.copy_(bias)
-        return trunk.to(self.fold().device).train(self.training)
+        return trunk.to(next(self.parameters()).device).train(self.training)
+
+
+def _under_middles(layer: Layer, x: Tensor) -> Tensor:
+    """What the middles of a layer's kernels are over, of x [N, C, H, W]: [N, C, H', W'].
+
+    It lies in memory as the convolutions' outputs do, or their sum would be rearranged at every layer.
+    """
+    return x[..., :: layer.stride, :: layer.stride].contiguous(memory_format=torch.channels_last)
 
 
 def _middle(layer: Layer) -> Tensor:

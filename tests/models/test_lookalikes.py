@@ -31,7 +31,7 @@ def test_lookalikes_are_those_with_like_templates_and_never_the_person() -> None
     same[1, :500] = True
     same[2] = True
     assert SHARE == 0.03
-    found = scores_of_lookalikes(user, strangers, y, same)
+    found = scores_of_lookalikes(user, user @ strangers.T, y, same)
     # Thirty of a thousand, fifteen of the five hundred that are left, and nobody.
     assert found[:2].tolist() == [np.mean(1000 - np.arange(30)), np.mean(500 - np.arange(15))]
     assert np.isnan(found[2])
@@ -41,11 +41,11 @@ def test_scores_are_linear_in_the_template() -> None:
     rng = np.random.default_rng(4)
     users, strangers = units(rng, 3), units(rng, 20)
     y = rng.normal(size=(20, DIM + 1)).astype(np.float32)
-    likest = np.argmax(users @ strangers.T, 1)
+    cosines = users @ strangers.T
+    likest = np.argmax(cosines, 1)
     expected = (users * y[likest, :-1]).sum(1) + y[likest, -1]
-    np.testing.assert_allclose(
-        scores_of_lookalikes(users, strangers, y, np.zeros((3, 20), bool)), expected, rtol=1e-4, atol=1e-5
-    )
+    found = scores_of_lookalikes(users, cosines, y, np.zeros((3, 20), bool))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_what_is_learned_holds_for_new_templates() -> None:

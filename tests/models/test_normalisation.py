@@ -85,22 +85,22 @@ def test_the_network_learns_what_lookalikes_score(
     """Of 32 strangers one is the likest; scored here by the verifiers themselves."""
     plain = write_generator(settled("head", faces))
     learned: list[tuple[np.ndarray, np.ndarray]] = []
-    strangers: list[np.ndarray] = []
+    compared: list[np.ndarray] = []
 
     def learn(templates: np.ndarray, above: np.ndarray, seed: int) -> LookalikeNetwork:
         learned.append((templates, above))
         return learn_lookalikes(templates, above, seed)
 
-    def look(users: np.ndarray, shown: np.ndarray, y: np.ndarray, same: np.ndarray) -> np.ndarray:
-        strangers.append(shown)
-        return scores_of_lookalikes(users, shown, y, same)
+    def look(users: np.ndarray, cosines: np.ndarray, y: np.ndarray, same: np.ndarray) -> np.ndarray:
+        compared.append(cosines.copy())
+        return scores_of_lookalikes(users, cosines, y, same)
 
     monkeypatch.setattr(models.normalisation, "learn_lookalikes", learn)
     monkeypatch.setattr(models.normalisation, "scores_of_lookalikes", look)
     impostors = impostor_statistics(plain, DEFAULT_SPEC, faces, "sface", count=32)
-    (users, above), shown = learned[0], strangers[0]
-    rows = [int(np.flatnonzero((faces.templates == one).all(1))[0]) for one in shown]
-    cosines = users @ shown.T
+    (users, above), cosines = learned[0], compared[0]
+    everybody = users @ faces.templates.T
+    rows = [int(np.flatnonzero(np.isclose(everybody, one[:, None], atol=1e-6).all(0)).item()) for one in cosines.T]
     cosines[cosines > 0.999] = -1  # nobody is their own lookalike
     likest = np.array(rows)[np.argmax(cosines, 1)]
     said = scores(written(plain, "head", tmp_path).weights(users), faces)[np.arange(len(users)), likest]

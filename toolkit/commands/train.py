@@ -235,18 +235,12 @@ def _finish_embedding(trainer: Trainer, config: str, validation: dict[str, Any],
 
 def _finish(trainer: Trainer, config: str, validation: dict[str, Any], out: Path) -> dict[str, Any]:
     """Write the generator and its operating points."""
-    from benchmarks.calibration import calibrate
+    from benchmarks.calibration import calibrate, finished
     from models.h_onnx import write_generator
-    from models.normalisation import impostor_statistics, normalised
-    from models.rounding import rounded
     from toolkit.atomic import write_atomically
 
-    settings = trainer.config
+    settings, spec = trainer.config, trainer.network.spec
     training = _about(trainer, config, validation) | trainer.fit_int8()
-    spec, photos = trainer.network.spec, trainer.train.photos
-    plain = write_generator(trainer.averaged)
-    if settings.generator == "head":
-        plain = rounded(plain, spec, photos, settings.seed)
-    alike = normalised(plain, impostor_statistics(plain, spec, photos, settings.backbone, seed=settings.seed))
-    write_atomically(out / "h.onnx", alike, mode=0o644)
-    return calibrate(out / "h.onnx", settings.generator, settings.backbone, spec, training, trainer.held_out)
+    plain, kind = write_generator(trainer.averaged), (settings.generator, settings.backbone, spec)
+    write_atomically(out / "h.onnx", finished(plain, *kind, trainer.train.photos, settings.seed), mode=0o644)
+    return calibrate(out / "h.onnx", *kind, training, trainer.held_out)
