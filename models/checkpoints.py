@@ -32,13 +32,19 @@ def averaged_weights(state: dict[str, Any]) -> dict[str, Tensor]:
 
 def take(network: HyperNetwork, weights: dict[str, Tensor], origin: Path) -> None:
     """Put `weights` into a network whose generator may be richer. Raises UsageError, naming `origin`."""
+    what, do = (
+        f"{origin} does not fit this configuration",
+        "start from one with the same verifier, backbone and branches",
+    )
     try:
         missing, unexpected = network.load_state_dict(weights, strict=False)
     except RuntimeError as error:
-        got = str(error).splitlines()[-1].strip()
-        raise UsageError(f"{origin} does not fit this configuration", got=got) from error
-    if unexpected or any(name.startswith(("trunk", "head")) for name in missing):
-        raise UsageError(f"{origin} does not fit this configuration", got=[*unexpected, *missing])
+        raise UsageError(what, got=str(error).splitlines()[-1].strip(), do=do) from error
+    lacking = [name for name in missing if name.startswith(("trunk", "head"))]
+    if unexpected or lacking:
+        example = [*unexpected, *lacking][0]
+        counts = f"{len(unexpected)} tensors too many and {len(lacking)} too few, {example} among them"
+        raise UsageError(what, got=counts, do=do)
 
 
 def mean_of(networks: list[dict[str, Tensor]]) -> dict[str, Tensor]:
