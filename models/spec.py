@@ -38,8 +38,8 @@ class Layer:
 
     `dense` takes the whole map before it: its kernel is that map's height, and its output is not clipped.
     `halves` comes first, if at all. It makes two pictures of one: the left `kernel` columns, and the left `kernel`
-    columns of the mirror image. All layers treat both alike, and `mean` makes one map of two before the last one: one
-    side of a face is seen as the other is, and a face and its mirror image have the same score.
+    columns of the mirror image. Layers treat both alike, until `mean` makes one map of two: one side of a face is seen
+    as the other is, and a face and its mirror image have the same score.
     """
 
     name: str
@@ -148,10 +148,11 @@ class VerifierSpec:
                 ok = ok and not seen and layer.kernel < self.input_px <= 2 * layer.kernel
                 maps = 2
             if layer.kind == "mean":
-                ok = ok and maps == 2 and layer is self.layers[-2]
+                ok = ok and maps == 2
                 maps = 1
             if layer.kind == "add":
                 ok = ok and layer.skip in seen and seen[layer.skip].out_channels == channels
+                ok = ok and self.maps[layer.skip] == maps
             if layer.kind == "dense":
                 ok = ok and maps == 1 and layer.kernel_size == size and not layer.padding
             else:
@@ -288,6 +289,7 @@ def mobile_spec(
     kernel: int = 3,
     region: tuple[int, int, int] = (8, 14, 96),
     half: int = 36,
+    joined: int = 0,
 ) -> VerifierSpec:
     """Stem, inverted residuals given as (channels, stride), 1×1 features, and a dense score over their whole map.
 
@@ -298,7 +300,12 @@ def mobile_spec(
     `region` is the square of the aligned face that f sees: left, top and size in pixels of its 112.
     `half` shows f both halves of the face, that many columns of the input each and the right one mirrored; half of the
     input at least, and less than all of it. 0 shows f the face at once.
+    `joined` is the number of the block in which both halves become one: behind its depthwise layer, whose leaky
+    outputs int8 code can add. 0 joins them before the score.
     """
+    if not 0 <= joined <= (len(blocks) if half else 0):
+        expected = "the number of a block, or 0" if half else "0, where f sees the face at once"
+        raise ArtifactError("halves cannot be joined in this block", got=joined, expected=expected)
     left, top, size = region
     layers = [Layer("halves", "halves", 3, 3, half)] if half else []
     layers.append(Layer("stem", "conv", 3, stem, 3, 2, 1, "leaky"))
@@ -307,6 +314,8 @@ def mobile_spec(
         hidden, before = channels * expansion, layers[-1].name
         layers.append(Layer(f"block{i}.expand", "conv", channels, hidden, activation="leaky"))
         layers.append(Layer(f"block{i}.depthwise", "depthwise", hidden, hidden, kernel, stride, kernel // 2, "leaky"))
+        if i == joined:
+            layers.append(Layer("mean", "mean", hidden, hidden))
         layers.append(Layer(f"block{i}.project", "conv", hidden, width))
         if stride == 1 and width == channels:
             layers.append(Layer(f"block{i}.add", "add", width, width, skip=before))
@@ -325,7 +334,8 @@ def _last_layers(layers: list[Layer], input_px: int, pooled: bool) -> list[Layer
     if layers[0].kind == "halves":
         if pooled:
             raise ArtifactError("halves do not end in one value a feature", got="pooled", do="set half = 0")
-        last.append(Layer("mean", "mean", features, features))
+        if all(layer.kind != "mean" for layer in layers):
+            last.append(Layer("mean", "mean", features, features))
     if pooled:
         last.append(Layer("pool", "depthwise", features, features, height))
         height = width = 1

@@ -72,15 +72,36 @@ def test_halves_that_do_not_make_a_face_are_refused(half: object) -> None:
         mobile_spec(half=half)  # type: ignore[arg-type]
 
 
-def test_halves_end_in_their_mean_right_before_the_score() -> None:
+def test_halves_become_one_map_once_and_before_the_score() -> None:
     *layers, mean, score = DEFAULT_SPEC.layers
-    late = Layer("late", "conv", mean.in_channels, mean.in_channels)
     with pytest.raises(ArtifactError, match="mean"):
-        dataclasses.replace(DEFAULT_SPEC, layers=(*layers, mean, late, score))
+        dataclasses.replace(DEFAULT_SPEC, layers=(*layers, mean, dataclasses.replace(mean, name="mean2"), score))
     with pytest.raises(ArtifactError, match="mean"):
         dataclasses.replace(DEFAULT_SPEC, layers=(*layers[1:], mean, score))
     with pytest.raises(ArtifactError, match="score"):
         dataclasses.replace(DEFAULT_SPEC, layers=(*layers, score))
+
+
+def test_halves_joined_in_a_block_cost_one_map_from_there_on() -> None:
+    blocks = ((6, 2), (8, 2), (8, 1))
+    late, early = (mobile_spec(stem=4, blocks=blocks, features=5, joined=joined) for joined in (0, 2))
+    assert [layer.name for layer in early.layers[5:9]] == ["block2.expand", "block2.depthwise", "mean", "block2.project"]
+    assert early.params == late.params
+    assert early.shape(early.layers[6]) == (2, 8, 5, 12)
+    assert early.shape(early.layers[7]) == (1, 8, 5, 12)
+    after = (12 * 8) + (8 * 16 + 16 * 9 + 16 * 8) + 8 * 5  # what halves share until the score
+    assert late.macs - early.macs == after * 8 * 5
+
+
+@pytest.mark.parametrize(("half", "joined"), [(36, 4), (36, -1), (0, 1)])
+def test_halves_are_joined_in_a_block_that_there_is(half: int, joined: int) -> None:
+    with pytest.raises(ArtifactError, match="joined in this block"):
+        mobile_spec(blocks=((16, 2), (16, 1), (24, 2)), half=half, joined=joined)
+
+
+def test_one_map_is_not_added_to_two() -> None:
+    with pytest.raises(ArtifactError, match="block2.add"):
+        mobile_spec(blocks=((16, 2), (16, 1), (24, 2)), joined=2)
 
 
 def test_round_trip_keeps_the_hash() -> None:
