@@ -75,6 +75,16 @@ def test_the_committed_views_differ_in_what_is_shown() -> None:
     assert all(form.flops <= MAX_FLOPS and form.params <= MAX_PARAMS for form in variants.values())
 
 
+def test_the_committed_joins_keep_to_both_budgets_and_differ_in_what_they_spend() -> None:
+    variants = {v.name: v.config for v in read_ablation(Path("configs/joined.toml"))}
+    score, block = variants["score"].verifier, variants["block-4"].verifier
+    assert block.params == score.params, "the same layers"
+    assert block.macs < 0.81 * score.macs
+    assert variants["deep-branches"].verifier == variants["deep"].verifier
+    assert [name for name, config in variants.items() if config.branches > 1] == ["deep-branches"]
+    assert all(c.verifier.flops <= MAX_FLOPS and c.verifier.params <= MAX_PARAMS for c in variants.values())
+
+
 def test_the_committed_cohorts_differ_in_nothing_else() -> None:
     variants = {v.name: v.config for v in read_ablation(Path("configs/alike.toml"))}
     plain = variants.pop("as-before")

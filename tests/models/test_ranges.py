@@ -9,10 +9,11 @@ import torch
 from export.integer import IntegerVerifier
 from models.hypernetwork import HyperNetwork
 from models.ranges import fill_ranges
-from models.spec import mobile_spec
+from models.spec import VerifierSpec, mobile_spec
 from models.verifier import to_input, verify_users
 
 SPEC = mobile_spec(32, 8, ((12, 2), (16, 2)), features=16, half=0)
+JOINED = mobile_spec(32, 8, ((12, 2), (16, 2)), features=16, half=18, joined=2)
 
 
 def faces(count: int) -> np.ndarray:
@@ -22,15 +23,15 @@ def faces(count: int) -> np.ndarray:
     return torch.nn.functional.interpolate(small, side, mode="bilinear").permute(0, 2, 3, 1).byte().numpy()
 
 
-def network_with_narrow_features(x: torch.Tensor, template: torch.Tensor) -> HyperNetwork:
+def network_with_narrow_features(spec: VerifierSpec, x: torch.Tensor, template: torch.Tensor) -> HyperNetwork:
     """Features that reach a small part of their range, as weight decay leaves them, and scores of about 0 ± 0.1."""
     torch.manual_seed(0)
-    network = HyperNetwork(SPEC, 16)
+    network = HyperNetwork(spec, 16)
     for _ in range(40):  # until the normalisation knows its statistics
         network.train().trunk(x)
     network.eval()
     with torch.no_grad():
-        network.trunk.norm(SPEC.layers[-2]).weight.mul_(0.5)
+        network.trunk.norm(spec.layers[-2]).weight.mul_(0.8)
         network.head.bias.zero_()
         scores = network.shared_scores(template, x)
         network.head.weight.mul_(0.1 / scores.std())
@@ -38,17 +39,18 @@ def network_with_narrow_features(x: torch.Tensor, template: torch.Tensor) -> Hyp
     return network
 
 
-def test_filling_the_ranges_keeps_the_function_and_helps_int8() -> None:
+@pytest.mark.parametrize("spec", [SPEC, JOINED], ids=["at once", "halves joined"])
+def test_filling_the_ranges_keeps_the_function_and_helps_int8(spec: VerifierSpec) -> None:
     pixels = faces(24)
     x = to_input(torch.from_numpy(pixels).permute(0, 3, 1, 2))
     template = torch.nn.functional.normalize(torch.randn(1, 16, generator=torch.Generator().manual_seed(2)), dim=1)
-    network = network_with_narrow_features(x, template)
+    network = network_with_narrow_features(spec, x, template)
 
     def scores() -> tuple[np.ndarray, np.ndarray]:
         with torch.no_grad():
             theta = network(template)
-            real = verify_users(SPEC, theta, x[None])[0].numpy()
-        return real, IntegerVerifier(SPEC, theta.numpy()[0]).scores(pixels) / 128
+            real = verify_users(spec, theta, x[None])[0].numpy()
+        return real, IntegerVerifier(spec, theta.numpy()[0]).scores(pixels) / 128
 
     real, coarse = scores()
     factors = fill_ranges(network, x)

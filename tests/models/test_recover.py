@@ -23,6 +23,7 @@ from tests.models.test_normalisation import settled
 from toolkit.errors import UsageError
 
 faces = _faces  # the fixture
+JOINED = mobile_spec(joined=4)
 AT_ONCE = mobile_spec(blocks=((16, 2), (16, 1), (24, 2)), features=16, half=0)
 
 
@@ -40,7 +41,7 @@ def trained(spec: VerifierSpec, x: torch.Tensor) -> HyperNetwork:
     return net.eval()
 
 
-@pytest.mark.parametrize("spec", [DEFAULT_SPEC, AT_ONCE], ids=["halves", "at once"])
+@pytest.mark.parametrize("spec", [DEFAULT_SPEC, JOINED, AT_ONCE], ids=["halves", "joined halves", "at once"])
 def test_a_network_is_recovered_from_what_was_written_of_it(
     spec: VerifierSpec,
     faces: FaceSet,

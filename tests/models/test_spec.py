@@ -85,7 +85,12 @@ def test_halves_become_one_map_once_and_before_the_score() -> None:
 def test_halves_joined_in_a_block_cost_one_map_from_there_on() -> None:
     blocks = ((6, 2), (8, 2), (8, 1))
     late, early = (mobile_spec(stem=4, blocks=blocks, features=5, joined=joined) for joined in (0, 2))
-    assert [layer.name for layer in early.layers[5:9]] == ["block2.expand", "block2.depthwise", "mean", "block2.project"]
+    assert [layer.name for layer in early.layers[5:9]] == [
+        "block2.expand",
+        "block2.depthwise",
+        "mean",
+        "block2.project",
+    ]
     assert early.params == late.params
     assert early.shape(early.layers[6]) == (2, 8, 5, 12)
     assert early.shape(early.layers[7]) == (1, 8, 5, 12)
@@ -100,7 +105,7 @@ def test_halves_are_joined_in_a_block_that_there_is(half: int, joined: int) -> N
 
 
 def test_one_map_is_not_added_to_two() -> None:
-    with pytest.raises(ArtifactError, match="block2.add"):
+    with pytest.raises(ArtifactError, match=r"block2\.add"):
         mobile_spec(blocks=((16, 2), (16, 1), (24, 2)), joined=2)
 
 
