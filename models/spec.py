@@ -289,7 +289,7 @@ def mobile_spec(
     kernel: int = 3,
     region: tuple[int, int, int] = (8, 14, 96),
     half: int = 36,
-    joined: int = 0,
+    joined: bool = False,
 ) -> VerifierSpec:
     """Stem, inverted residuals given as (channels, stride), 1×1 features, and a dense score over their whole map.
 
@@ -300,12 +300,11 @@ def mobile_spec(
     `region` is the square of the aligned face that f sees: left, top and size in pixels of its 112.
     `half` shows f both halves of the face, that many columns of the input each and the right one mirrored; half of the
     input at least, and less than all of it. 0 shows f the face at once.
-    `joined` is the number of the block in which both halves become one: behind its depthwise layer, whose leaky
-    outputs int8 code can add. 0 joins them before the score.
+    `joined` makes one map of both halves in the last block of stride 2, behind its depthwise layer, whose leaky outputs
+    int8 code can add. Otherwise, and where there is no such block, they become one before the score.
     """
-    if not 0 <= joined <= (len(blocks) if half else 0):
-        expected = "the number of a block, or 0" if half else "0, where f sees the face at once"
-        raise ArtifactError("halves cannot be joined in this block", got=joined, expected=expected)
+    shrinking = [i for i, (_, stride) in enumerate(blocks, 1) if stride == 2]
+    join = shrinking[-1] if half and joined and shrinking else 0
     left, top, size = region
     layers = [Layer("halves", "halves", 3, 3, half)] if half else []
     layers.append(Layer("stem", "conv", 3, stem, 3, 2, 1, "leaky"))
@@ -314,7 +313,7 @@ def mobile_spec(
         hidden, before = channels * expansion, layers[-1].name
         layers.append(Layer(f"block{i}.expand", "conv", channels, hidden, activation="leaky"))
         layers.append(Layer(f"block{i}.depthwise", "depthwise", hidden, hidden, kernel, stride, kernel // 2, "leaky"))
-        if i == joined:
+        if i == join:
             layers.append(Layer("mean", "mean", hidden, hidden))
         layers.append(Layer(f"block{i}.project", "conv", hidden, width))
         if stride == 1 and width == channels:

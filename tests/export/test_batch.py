@@ -39,7 +39,7 @@ def source(templates: np.ndarray, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("kind", ["onnx", "tflite"])
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 @pytest.mark.parametrize(
-    "spec", [DEFAULT_SPEC, mobile_spec(joined=4), mobile_spec(48, 10, ((9, 2), (33, 2)), 3, 21, half=0)]
+    "spec", [DEFAULT_SPEC, mobile_spec(joined=True), mobile_spec(48, 10, ((9, 2), (33, 2)), 3, 21, half=0)]
 )
 def test_a_filled_stencil_is_what_the_writer_writes(spec: object, precision: str, kind: str) -> None:
     stencil = Stencil(spec, kind, precision)  # type: ignore[arg-type]

@@ -104,7 +104,7 @@ def test_sanitisers_find_nothing_and_every_score_is_the_references(
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize(
     "spec",
-    [DEFAULT_SPEC, mobile_spec(joined=4), mobile_spec(64, 10, ((9, 2), (9, 1), (17, 2), (33, 2)), 3, 21, half=0)],
+    [DEFAULT_SPEC, mobile_spec(joined=True), mobile_spec(64, 10, ((9, 2), (9, 1), (17, 2), (33, 2)), 3, 21, half=0)],
 )
 def test_sums_at_the_edge_of_their_range(
     spec: VerifierSpec, path: str, noise_faces: np.ndarray, tmp_path: Path

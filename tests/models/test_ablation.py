@@ -77,11 +77,11 @@ def test_the_committed_views_differ_in_what_is_shown() -> None:
 
 def test_the_committed_joins_keep_to_both_budgets_and_differ_in_what_they_spend() -> None:
     variants = {v.name: v.config for v in read_ablation(Path("configs/joined.toml"))}
-    score, block = variants["score"].verifier, variants["block-4"].verifier
-    assert block.params == score.params, "the same layers"
-    assert block.macs < 0.81 * score.macs
-    assert variants["deep-branches"].verifier == variants["deep"].verifier
-    assert [name for name, config in variants.items() if config.branches > 1] == ["deep-branches"]
+    score, joined = variants["score"].verifier, variants["joined"].verifier
+    assert joined.params == score.params, "the same layers"
+    assert joined.macs < 0.81 * score.macs
+    assert variants["wide-branches"].verifier == variants["wide"].verifier
+    assert [name for name, config in variants.items() if config.branches > 1] == ["wide-branches"]
     assert all(c.verifier.flops <= MAX_FLOPS and c.verifier.params <= MAX_PARAMS for c in variants.values())
 
 

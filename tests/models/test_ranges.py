@@ -13,7 +13,7 @@ from models.spec import VerifierSpec, mobile_spec
 from models.verifier import to_input, verify_users
 
 SPEC = mobile_spec(32, 8, ((12, 2), (16, 2)), features=16, half=0)
-JOINED = mobile_spec(32, 8, ((12, 2), (16, 2)), features=16, half=18, joined=2)
+JOINED = mobile_spec(32, 8, ((12, 2), (16, 2)), features=16, half=18, joined=True)
 
 
 def faces(count: int) -> np.ndarray:

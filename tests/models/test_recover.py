@@ -23,7 +23,7 @@ from tests.models.test_normalisation import settled
 from toolkit.errors import UsageError
 
 faces = _faces  # the fixture
-JOINED = mobile_spec(joined=4)
+JOINED = mobile_spec(joined=True)
 AT_ONCE = mobile_spec(blocks=((16, 2), (16, 1), (24, 2)), features=16, half=0)
 
 

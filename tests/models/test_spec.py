@@ -84,7 +84,7 @@ def test_halves_become_one_map_once_and_before_the_score() -> None:
 
 def test_halves_joined_in_a_block_cost_one_map_from_there_on() -> None:
     blocks = ((6, 2), (8, 2), (8, 1))
-    late, early = (mobile_spec(stem=4, blocks=blocks, features=5, joined=joined) for joined in (0, 2))
+    late, early = (mobile_spec(stem=4, blocks=blocks, features=5, half=36, joined=joined) for joined in (False, True))
     assert [layer.name for layer in early.layers[5:9]] == [
         "block2.expand",
         "block2.depthwise",
@@ -96,17 +96,17 @@ def test_halves_joined_in_a_block_cost_one_map_from_there_on() -> None:
     assert early.shape(early.layers[7]) == (1, 8, 5, 12)
     after = (12 * 8) + (8 * 16 + 16 * 9 + 16 * 8) + 8 * 5  # what halves share until the score
     assert late.macs - early.macs == after * 8 * 5
-
-
-@pytest.mark.parametrize(("half", "joined"), [(36, 4), (36, -1), (0, 1)])
-def test_halves_are_joined_in_a_block_that_there_is(half: int, joined: int) -> None:
-    with pytest.raises(ArtifactError, match="joined in this block"):
-        mobile_spec(blocks=((16, 2), (16, 1), (24, 2)), half=half, joined=joined)
+    *_, mean, score = mobile_spec(blocks=((8, 1),), joined=True).layers
+    assert (mean.kind, score.kind) == ("mean", "dense"), "no block makes maps smaller"
+    assert all(layer.kind != "mean" for layer in mobile_spec(half=0, joined=True).layers)
 
 
 def test_one_map_is_not_added_to_two() -> None:
+    spec = mobile_spec(blocks=((16, 2), (16, 1)), half=36, joined=False)
+    place = [layer.name for layer in spec.layers].index("block2.project")
+    mean = Layer("mean", "mean", 32, 32)
     with pytest.raises(ArtifactError, match=r"block2\.add"):
-        mobile_spec(blocks=((16, 2), (16, 1), (24, 2)), joined=2)
+        dataclasses.replace(spec, layers=(*spec.layers[:place], mean, *spec.layers[place:-2], spec.layers[-1]))
 
 
 def test_round_trip_keeps_the_hash() -> None:

@@ -77,7 +77,7 @@ def test_too_few_crops_are_refused(toolkit: Toolkit, bundle: Path, photos: Path)
 
 
 @pytest.mark.parametrize(
-    "spec", [DEFAULT_SPEC, mobile_spec(joined=4), mobile_spec(48, 10, ((9, 2), (9, 1), (33, 2)), 3, 21, half=0)]
+    "spec", [DEFAULT_SPEC, mobile_spec(joined=True), mobile_spec(48, 10, ((9, 2), (9, 1), (33, 2)), 3, 21, half=0)]
 )
 def test_every_layer_of_every_int8_form_is_the_integer_references(spec: VerifierSpec) -> None:
     """Large weights and made-up pictures, so that values lie all over their range.
