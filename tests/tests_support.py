@@ -7,7 +7,7 @@ import struct
 import numpy as np
 
 from models.packs import RECORD_MAGIC
-from models.spec import mobile_spec
+from models.spec import VerifierSpec, mobile_spec
 
 # The form that was shipped before, of bundles that are in the field: configs/whole.toml.
 WHOLE_FACE = mobile_spec(region=(0, 0, 112), half=0, stem=12, features=96)
@@ -37,3 +37,9 @@ def labelled(image: bytes, *labels: float) -> bytes:
     flag = 0 if len(labels) == 1 else len(labels)
     extra = b"" if flag == 0 else struct.pack(f"<{flag}f", *labels)
     return struct.pack("<IfQQ", flag, labels[0] if not flag else 0.0, 1, 0) + extra + image
+
+
+def share_read(spec: VerifierSpec, name: str) -> float:
+    """What int8 files hold of a layer's weights: half where it reads a mean, which they have as a sum."""
+    names = [layer.name for layer in spec.layers]
+    return 0.5 if "mean" in names and name == names[names.index("mean") + 1] else 1.0

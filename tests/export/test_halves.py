@@ -45,8 +45,10 @@ def test_torch_and_the_integer_reference_see_mirror_images_alike(theta: np.ndarr
 
 
 def test_a_mean_of_linear_outputs_is_refused_by_int8_writers_alone(theta: np.ndarray) -> None:
-    *layers, features, mean, score = DEFAULT_SPEC.layers
-    linear = replace(DEFAULT_SPEC, layers=(*layers, replace(features, activation="linear"), mean, score))
+    layers = list(DEFAULT_SPEC.layers)
+    before = [layer.kind for layer in layers].index("mean") - 1
+    layers[before] = replace(layers[before], activation="linear")
+    linear = replace(DEFAULT_SPEC, layers=tuple(layers))
     for kind in ("onnx", "tflite", "c"):
         with pytest.raises(ArtifactError, match="mean of leaky outputs"):
             write_model(linear, theta, kind, "int8")  # type: ignore[arg-type]

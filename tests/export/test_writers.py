@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from tests_support import share_read
 
 from benchmarks.graph_count import count_onnx
 from device.runtimes import load_verifier
@@ -73,8 +74,7 @@ def test_scales_cover_exactly_the_clipped_ranges() -> None:
 def test_quantised_weights_are_within_half_a_step(theta: np.ndarray) -> None:
     for name, q in quantise(DEFAULT_SPEC, theta).items():
         slot = DEFAULT_SPEC.slots[f"{name}.weight"]
-        read_twice = 2 if name == DEFAULT_SPEC.head.name else 1  # the score reads a sum, not the mean
-        real = theta[slot.offset : slot.end].reshape(slot.shape) / read_twice
+        real = theta[slot.offset : slot.end].reshape(slot.shape) * share_read(DEFAULT_SPEC, name)
         scale = q.weight_scale.reshape(-1, *[1] * (real.ndim - 1))
         assert np.abs(q.weight * scale - real).max() <= scale.max() * 0.5001, name
         assert np.abs(q.weight.astype(int)).max() <= 127

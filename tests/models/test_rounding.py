@@ -7,6 +7,7 @@ import onnx
 import pytest
 import torch
 from onnx import numpy_helper
+from tests_support import share_read
 
 from export.quantize import quantise
 from models.faceset import FaceSet
@@ -34,7 +35,7 @@ def as_int8(theta: np.ndarray, spec: VerifierSpec = DEFAULT_SPEC) -> np.ndarray:
         slot = spec.slots[f"{name}.weight"]
         if name != spec.head.name:
             scale = layer.weight_scale.reshape(-1, *[1] * (layer.weight.ndim - 1))
-            held[slot.offset : slot.end] = (layer.weight * scale).ravel()
+            held[slot.offset : slot.end] = (layer.weight * scale).ravel() / share_read(spec, name)
     return held
 
 
