@@ -247,7 +247,18 @@ TABLES = {
         household, weighting, kin, groups, latency, peer_latency, peak, thresholds, weights, embedding, refinement,
     )
 }  # fmt: skip
-COMPARISONS = ("ablations", "alike", "generators", "forms", "search", "longer", "views", "further", "branches")
+COMPARISONS = (
+    "ablations",
+    "alike",
+    "generators",
+    "forms",
+    "search",
+    "longer",
+    "views",
+    "further",
+    "branches",
+    "joined",
+)
 TABLES |= {name: compared(name) for name in COMPARISONS}
 
 
