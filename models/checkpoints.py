@@ -32,10 +32,8 @@ def averaged_weights(state: dict[str, Any]) -> dict[str, Tensor]:
 
 def take(network: HyperNetwork, weights: dict[str, Tensor], origin: Path) -> None:
     """Put `weights` into a network whose generator may be richer. Raises UsageError, naming `origin`."""
-    what, do = (
-        f"{origin} does not fit this configuration",
-        "start from one with the same verifier, backbone and branches",
-    )
+    what = f"{origin} does not fit this configuration"
+    do = "start from one with the same verifier, backbone and branches"
     try:
         missing, unexpected = network.load_state_dict(weights, strict=False)
     except RuntimeError as error:

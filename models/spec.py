@@ -303,24 +303,29 @@ def mobile_spec(
     `joined` makes one map of both halves in the last block of stride 2, behind its depthwise layer, whose leaky outputs
     int8 code can add. Otherwise, and where there is no such block, they become one before the score.
     """
-    shrinking = [i for i, (_, stride) in enumerate(blocks, 1) if stride == 2]
-    join = shrinking[-1] if half and joined and shrinking else 0
     left, top, size = region
     layers = [Layer("halves", "halves", 3, 3, half)] if half else []
     layers.append(Layer("stem", "conv", 3, stem, 3, 2, 1, "leaky"))
-    channels = stem
+    last_shrinking = max((i for i, (_, stride) in enumerate(blocks, 1) if stride == 2), default=0)
     for i, (width, stride) in enumerate(blocks, 1):
-        hidden, before = channels * expansion, layers[-1].name
-        layers.append(Layer(f"block{i}.expand", "conv", channels, hidden, activation="leaky"))
-        layers.append(Layer(f"block{i}.depthwise", "depthwise", hidden, hidden, kernel, stride, kernel // 2, "leaky"))
-        if i == join:
-            layers.append(Layer("mean", "mean", hidden, hidden))
-        layers.append(Layer(f"block{i}.project", "conv", hidden, width))
-        if stride == 1 and width == channels:
-            layers.append(Layer(f"block{i}.add", "add", width, width, skip=before))
-        channels = width
-    layers.append(Layer("features", "conv", channels, features, activation="leaky"))
+        join = bool(half) and joined and i == last_shrinking
+        layers += _block(f"block{i}", layers[-1], width, stride, expansion, kernel, join)
+    layers.append(Layer("features", "conv", layers[-1].out_channels, features, activation="leaky"))
     return VerifierSpec(input_px, (*layers, *_last_layers(layers, input_px, pooled)), (left, top, size))
+
+
+def _block(name: str, before: Layer, width: int, stride: int, expansion: int, kernel: int, join: bool) -> list[Layer]:
+    """An inverted residual behind the layer `before`; with `join`, both halves are one map from its middle on."""
+    channels, hidden = before.out_channels, before.out_channels * expansion
+    layers = [
+        Layer(f"{name}.expand", "conv", channels, hidden, activation="leaky"),
+        Layer(f"{name}.depthwise", "depthwise", hidden, hidden, kernel, stride, kernel // 2, "leaky"),
+        *([Layer("mean", "mean", hidden, hidden)] if join else []),
+        Layer(f"{name}.project", "conv", hidden, width),
+    ]
+    if stride == 1 and width == channels:
+        layers.append(Layer(f"{name}.add", "add", width, width, skip=before.name))
+    return layers
 
 
 def _last_layers(layers: list[Layer], input_px: int, pooled: bool) -> list[Layer]:

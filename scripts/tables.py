@@ -248,17 +248,8 @@ TABLES = {
     )
 }  # fmt: skip
 COMPARISONS = (
-    "ablations",
-    "alike",
-    "generators",
-    "forms",
-    "search",
-    "longer",
-    "views",
-    "further",
-    "branches",
-    "joined",
-)
+    "ablations", "alike", "generators", "forms", "search", "longer", "views", "further", "branches", "joined",
+)  # fmt: skip
 TABLES |= {name: compared(name) for name in COMPARISONS}
 
 

@@ -31,7 +31,7 @@ def network_with_narrow_features(spec: VerifierSpec, x: torch.Tensor, template: 
         network.train().trunk(x)
     network.eval()
     with torch.no_grad():
-        network.trunk.norm(spec.layers[-2]).weight.mul_(0.8)
+        network.trunk.norm(spec.layers[-2]).weight.mul_(0.8)  # a channel is scaled up 32 times at most
         network.head.bias.zero_()
         scores = network.shared_scores(template, x)
         network.head.weight.mul_(0.1 / scores.std())
