@@ -170,6 +170,9 @@ def _verifier(path: Path, table: Any) -> VerifierSpec:
     unknown = sorted(set(table) - set(known)) if isinstance(table, dict) else [table]
     if unknown:
         raise UsageError(f"{path}: verifier is not possible", got=unknown, expected=f"some of {', '.join(known)}")
+    for key, value in table.items():
+        if not isinstance(known[key].default, tuple):
+            _converted(path, f"verifier.{key}", value, known[key].default)
     try:
         return mobile_spec(**table)
     except (ArtifactError, TypeError, ValueError, ZeroDivisionError) as error:

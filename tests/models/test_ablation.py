@@ -138,6 +138,7 @@ def test_of_the_verifiers_form_only_what_is_named_changes(tmp_path: Path) -> Non
         (TWO.replace("pooled = true", "poled = true"), "verifier is not possible"),
         (TWO.replace("pooled = true", "blocks = [[16]]"), "verifier is not possible"),
         (TWO.replace("pooled = true", "blocks = 3"), "verifier is not possible"),
+        (TWO.replace("pooled = true", "joined = 'no'"), r"verifier\.joined has the wrong type; got no; expected bool"),
         (SEARCH + TWO[TWO.index("[[") :], "is not an ablation"),
         (SEARCH.replace("seed = 1", "sed = 1"), "search is not possible"),
         (SEARCH.replace("[56, 64]", "56"), "search.verifier is not possible"),
