@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from models.hypernetwork import HyperNetwork
-from models.spec import Layer
+from models.spec import Layer, VerifierSpec
 
 BLOCK = 256  # faces at once
 MOST = 32.0  # times; a channel that is nearly silent is left nearly silent
@@ -32,20 +32,24 @@ def fill_ranges(network: HyperNetwork, x: Tensor) -> dict[str, float]:
         return {}
     peaks = _peaks(network, x)
     factors = {}
-    for layer, reader in pairwise(layer for layer in network.spec.layers if layer.kind != "mean"):
-        if layer.name not in peaks:
-            continue
+    for layer, reader in leaky_layers(network.spec):
         factor = (1 / peaks[layer.name].clamp(min=1e-6)).clamp(1.0, MOST)  # [C]
-        norm = network.trunk.norm(layer)
-        norm.weight.mul_(factor)
-        norm.bias.mul_(factor)
-        _weaken(network, reader, factor)
+        rescale(network, layer, reader, factor)
         factors[layer.name] = float(factor.median())
     return factors
 
 
-def _weaken(network: HyperNetwork, reader: Layer, factor: Tensor) -> None:
-    """Divide the weights with which `reader` takes each input channel by `factor` [C]."""
+def leaky_layers(spec: VerifierSpec) -> list[tuple[Layer, Layer]]:
+    """Each leaky layer and the one with weights that reads it."""
+    pairs = pairwise(layer for layer in spec.layers if layer.kind != "mean")
+    return [(layer, reader) for layer, reader in pairs if layer.activation == "leaky"]
+
+
+def rescale(network: HyperNetwork, layer: Layer, reader: Layer, factor: Tensor) -> None:
+    """Multiply the channels of `layer` by `factor` [C], and divide the weights with which `reader` takes them."""
+    norm = network.trunk.norm(layer)
+    norm.weight.mul_(factor)
+    norm.bias.mul_(factor)
     if reader.name == network.spec.head.name:
         each = factor.repeat_interleave(prod(reader.kernel_size))  # [F]
         network.head.weight[:-1].div_(each[:, None])

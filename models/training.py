@@ -118,7 +118,7 @@ class Trainer:
         shared = round(c.shared_epochs * len(self.train) / c.batch)
         return [("shared", shared, c.shared_rate), ("personal", c.personal_steps, c.personal_rate)]
 
-    def start_from(self, *checkpoints: Path) -> None:
+    def start_from(self, *checkpoints: Path, grow: bool = False) -> None:
         """Begin with the network of another run, whose generator may be simpler, or of a head generator's .onnx file,
         or with the mean of several.
 
@@ -128,7 +128,7 @@ class Trainer:
         for checkpoint in checkpoints:
             if not checkpoint.is_file():
                 raise UsageError(f"no such checkpoint: {checkpoint}", do="name a run's checkpoint.pt or its h.onnx")
-            weights, steps = self._read(checkpoint)
+            weights, steps = self._read(checkpoint, grow)
             networks.append(weights)
             self._take(weights, checkpoint)
             self.start_steps = max(self.start_steps or 0, steps)
@@ -139,11 +139,11 @@ class Trainer:
             update_bn(self._some_faces(), mean.trunk)  # the means of the networks' statistics are not its own
             self._take(mean.state_dict(), checkpoints[0])
 
-    def _read(self, origin: Path) -> tuple[dict[str, Tensor], int]:
+    def _read(self, origin: Path, grow: bool) -> tuple[dict[str, Tensor], int]:
         """The network in a checkpoint and its steps, or that of a generator's file, which does not tell them."""
         if origin.suffix == ".onnx":
             c, faces = self.config, (x.to(CPU) for x in self._some_faces())
-            return recovered(origin, c.verifier, c.backbone, faces).state_dict(), 0
+            return recovered(origin, c.verifier, c.backbone, faces, c.seed if grow else None).state_dict(), 0
         state = read_checkpoint(origin)
         return averaged_weights(state), state["step"]
 

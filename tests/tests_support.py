@@ -11,6 +11,7 @@ from models.spec import VerifierSpec, mobile_spec
 
 # The form that was shipped before, of bundles that are in the field: configs/whole.toml.
 WHOLE_FACE = mobile_spec(region=(0, 0, 112), half=0, stem=12, features=96)
+APART = mobile_spec(half=36, stem=8, features=128, joined=False)  # the form before: halves on their own until the score
 
 
 def describe(reference: np.ndarray, found: np.ndarray) -> str:

@@ -270,6 +270,7 @@ def test_train_from_recordio_and_shards(toolkit: Callable[..., Any], tmp_path: P
     assert again.code == 0, again.err
     assert "written once" not in again.err
     compare_generators(toolkit, tmp_path, environment)
+    grow_wider(toolkit, tmp_path, environment)
     (tmp_path / "c.toml").write_text('faces = ["sets"]\n')
     lost = toolkit("train", "--config", "c.toml", "--data", tmp_path, "--out", "no", **environment)
     assert (lost.code, "set held_out_share" in lost.err) == (4, True), lost.err
@@ -294,6 +295,23 @@ def compare_generators(toolkit: Callable[..., Any], folder: Path, environment: d
     again = toolkit(*words, "--start", "run/checkpoint.pt", "--json", **environment)
     assert again.json == done.json
     assert "variant head" not in again.err, "nothing is trained twice"
+
+
+def grow_wider(toolkit: Callable[..., Any], folder: Path, environment: dict[str, str]) -> None:
+    """A verifier of more channels that begins with the generator in folder/run."""
+    text = (folder / "c.toml").read_text().replace("stem = 8", "stem = 12").replace("= 0.5", "= 0")
+    (folder / "w.toml").write_text(text)
+    words = ("train", "--config", "w.toml", "--data", folder, "--out", "wider")
+    refused = toolkit(*words, "--start", "run/h.onnx", **environment)
+    assert (refused.code, "with --grow" in refused.err) == (2, True), refused.err
+    refused = toolkit(*words, "--grow", "run/h.onnx", "--start", "run/checkpoint.pt", **environment)
+    assert (refused.code, "in the place of --start" in refused.err) == (2, True), refused.err
+    done = toolkit(*words, "--grow", "run/h.onnx", "--json", **environment)
+    assert done.code == 0, done.err
+    eer = [
+        json.loads((folder / run / "h.json").read_text())["training"]["validation"]["eer"] for run in ("run", "wider")
+    ]
+    assert eer[1] == pytest.approx(eer[0], abs=0.02), "at first it does what the other did"
 
 
 def test_errors_are_of_our_own_tree(tmp_path: Path) -> None:

@@ -38,6 +38,12 @@ Start = Annotated[
         "their mean."
     ),
 ]
+Grow = Annotated[
+    Path | None,
+    typer.Option(
+        help="Begin with what fits of a generator's h.onnx whose verifier has another form.", show_default=False
+    ),
+]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Start over instead of resuming a checkpoint.")]
 Compile = Annotated[
     bool, typer.Option("--compile", help="Run the trunk through torch.compile: faster, needs a C++ compiler.")
@@ -50,6 +56,7 @@ def train(
     data: Data = Path(),
     out: Out = Path("run"),
     start: Start = None,
+    grow: Grow = None,
     fresh: Fresh = False,
     compile_: Compile = False,
     threads: Threads = 2,
@@ -63,6 +70,8 @@ def train(
     """
     if (config is None) == (ablate is None):
         raise UsageError("train needs one of --config and --ablate", got="both" if config else "neither")
+    if grow is not None and (start or ablate is not None or grow.suffix != ".onnx"):
+        raise UsageError("--grow takes a generator's h.onnx, in the place of --start and without --ablate", got=grow)
     interrupted = _check_packages(threads)
     if ablate is not None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("--ablate is for one process", do="start it without torchrun")
@@ -70,21 +79,29 @@ def train(
         if ablate is not None:
             _ablate(ablate, data, out, start, fresh, compile_, threads, json)
         elif config is not None:
-            _train(config, data, out, start, fresh, compile_, threads, json)
+            _train(config, data, out, start, grow, fresh, compile_, threads, json)
     except interrupted:
         note(f"stopped; the same command goes on from {out}")
         raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
 def _train(
-    config: Path, data: Path, out: Path, start: list[Path] | None, fresh: bool, compile_: bool, threads: int, json: bool
+    config: Path,
+    data: Path,
+    out: Path,
+    start: list[Path] | None,
+    grow: Path | None,
+    fresh: bool,
+    compile_: bool,
+    threads: int,
+    json: bool,
 ) -> None:
     from models.config import read_config
     from models.distributed import joined_processes
 
     settings = read_config(config)
     with joined_processes() as group:
-        trainer = _prepared(settings, data, out, start, fresh, compile_, threads, group)
+        trainer = _prepared(settings, data, out, start, grow, fresh, compile_, threads, group)
         validation = trainer.run(resume=not fresh)
     if not group.first:
         return
@@ -99,6 +116,7 @@ def _prepared(
     data: Path,
     out: Path,
     start: list[Path] | None,
+    grow: Path | None,
     fresh: bool,
     compile_: bool,
     threads: int,
@@ -106,8 +124,8 @@ def _prepared(
 ) -> Trainer:
     faces, held_out = _load(settings, _paths(settings, data), threads)
     trainer = _trainer(settings, faces, held_out, out, compile_, group)
-    if start:
-        trainer.start_from(*start)
+    if start or grow:
+        trainer.start_from(*([grow] if grow else start or []), grow=grow is not None)
     elif settings.shared_epochs == 0 and (fresh or not trainer.checkpoint.is_file()):
         raise UsageError("shared_epochs is 0, so there is nothing to start from", do="pass --start CHECKPOINT")
     blends = f" and {faces.blends} blends" if faces.blends else ""
