@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -75,67 +76,62 @@ def train(
     interrupted = _check_packages(threads)
     if ablate is not None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("--ablate is for one process", do="start it without torchrun")
+    asked = Asked(data, out, start or [], grow, fresh, compile_, threads, json)
     try:
         if ablate is not None:
-            _ablate(ablate, data, out, start, fresh, compile_, threads, json)
+            _ablate(ablate, asked)
         elif config is not None:
-            _train(config, data, out, start, grow, fresh, compile_, threads, json)
+            _train(config, asked)
     except interrupted:
         note(f"stopped; the same command goes on from {out}")
         raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
-def _train(
-    config: Path,
-    data: Path,
-    out: Path,
-    start: list[Path] | None,
-    grow: Path | None,
-    fresh: bool,
-    compile_: bool,
-    threads: int,
-    json: bool,
-) -> None:
+@dataclass(frozen=True)
+class Asked:
+    """What one run and an ablation are told alike."""
+
+    data: Path
+    out: Path
+    start: list[Path]
+    grow: Path | None
+    fresh: bool
+    compiled: bool
+    threads: int
+    json: bool
+
+
+def _train(config: Path, asked: Asked) -> None:
     from models.config import read_config
     from models.distributed import joined_processes
 
     settings = read_config(config)
     with joined_processes() as group:
-        trainer = _prepared(settings, data, out, start, grow, fresh, compile_, threads, group)
-        validation = trainer.run(resume=not fresh)
+        trainer = _prepared(settings, asked, group)
+        validation = trainer.run(resume=not asked.fresh)
     if not group.first:
         return
     embedding = settings.generator == "embedding"
     finish, file = (_finish_embedding, "embedding.onnx") if embedding else (_finish, "h.onnx")
-    result = finish(trainer, config.name, vars(validation), out)
-    emit(result, json, lambda: f"{out / file}: held-out EER {validation.eer:.2%}")
+    result = finish(trainer, config.name, vars(validation), asked.out)
+    emit(result, asked.json, lambda: f"{asked.out / file}: held-out EER {validation.eer:.2%}")
 
 
-def _prepared(
-    settings: TrainConfig,
-    data: Path,
-    out: Path,
-    start: list[Path] | None,
-    grow: Path | None,
-    fresh: bool,
-    compile_: bool,
-    threads: int,
-    group: Group,
-) -> Trainer:
-    faces, held_out = _load(settings, _paths(settings, data), threads)
-    trainer = _trainer(settings, faces, held_out, out, compile_, group)
-    if start or grow:
-        trainer.start_from(*([grow] if grow else start or []), grow=grow is not None)
-    elif settings.shared_epochs == 0 and (fresh or not trainer.checkpoint.is_file()):
+def _prepared(settings: TrainConfig, asked: Asked, group: Group) -> Trainer:
+    faces, held_out = _load(settings, _paths(settings, asked.data), asked.threads)
+    trainer = _trainer(settings, faces, held_out, asked.out, asked.compiled, group)
+    if asked.grow:
+        trainer.start_from(asked.grow, grow=True)
+    elif asked.start:
+        trainer.start_from(*asked.start)
+    elif settings.shared_epochs == 0 and (asked.fresh or not trainer.checkpoint.is_file()):
         raise UsageError("shared_epochs is 0, so there is nothing to start from", do="pass --start CHECKPOINT")
     blends = f" and {faces.blends} blends" if faces.blends else ""
-    note(f"{len(faces.photos)} faces{blends} to train on, {len(held_out)} held out; run folder {out}")
+    note(f"{len(faces.photos)} faces{blends} to train on, {len(held_out)} held out; run folder {asked.out}")
     return trainer
 
 
-def _ablate(
-    file: Path, data: Path, out: Path, start: list[Path] | None, fresh: bool, compile_: bool, threads: int, json: bool
-) -> None:
+def _ablate(file: Path, asked: Asked) -> None:
     from benchmarks.plots import plot_ablation
     from models.ablation import read_ablation, run_ablation, table
     from models.files import sha256_of
@@ -148,24 +144,24 @@ def _ablate(
         key = (settings.faces, settings.held_out_share, settings.blends, settings.verifier.framing, settings.backbone)
         if key not in loaded:
             loaded.clear()
-            loaded[key] = _load(settings, _paths(settings, data), threads)
+            loaded[key] = _load(settings, _paths(settings, asked.data), asked.threads)
         faces, held_out = loaded[key]
         note(f"variant {variant.name}: {settings.verifier.params} parameters, run folder {folder}")
-        trainer = _trainer(settings, faces, held_out, folder, compile_, validations=0)
-        if start:
-            trainer.start_from(*start)
+        trainer = _trainer(settings, faces, held_out, folder, asked.compiled, validations=0)
+        if asked.start:
+            trainer.start_from(*asked.start)
         shown = settings.personal_steps * settings.users * (settings.genuine + settings.impostors)
-        return trainer.run(resume=not fresh), round(settings.shared_epochs * len(faces)) + shown
+        return trainer.run(resume=not asked.fresh), round(settings.shared_epochs * len(faces)) + shown
 
-    if not start and not all(variant.config.shared_epochs for variant in variants):
+    if not asked.start and not all(variant.config.shared_epochs for variant in variants):
         raise UsageError("shared_epochs is 0, so there is nothing to start from", do="pass --start CHECKPOINT")
-    beginning = "".join(sha256_of(path) for path in start or () if path.is_file())
-    results = run_ablation(variants, out, train_one, fresh, beginning)
+    beginning = "".join(sha256_of(path) for path in asked.start if path.is_file())
+    results = run_ablation(variants, asked.out, train_one, asked.fresh, beginning)
     if find_spec("matplotlib") is None:
-        note(f"no {out / 'ablation.png'}: plots need `pip install 'hyperverify[eval]'`")
+        note(f"no {asked.out / 'ablation.png'}: plots need `pip install 'hyperverify[eval]'`")
     else:
-        plot_ablation(results, f"{file.stem}, held-out people", out / "ablation.png")
-    emit({"variants": results}, json, lambda: table(results))
+        plot_ablation(results, f"{file.stem}, held-out people", asked.out / "ablation.png")
+    emit({"variants": results}, asked.json, lambda: table(results))
 
 
 def _check_packages(threads: int) -> type[Exception]:
