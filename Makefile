@@ -15,7 +15,7 @@ help:
 	@echo "make test-deploy  every fault of a deploy, over SSH to network namespaces; root, a long while"
 	@echo "make fuzz         coverage-guided fuzzing of every parser of strangers' bytes (SECONDS=600; for the night)"
 	@echo "make test-cross   the C code on aarch64 and Cortex-M, emulated (CROSS=--json)"
-	@echo "make soak         eight hours at a door in half an hour, then 1,000 camera faults (for the night)"
+	@echo "make soak         up to eight hours at a door in one, then 1,000 camera faults (for the night)"
 	@echo "make test-tensorflow  TensorFlow's converter writes the same network"
 	@echo "make results      measure the shipped weights again (DATA=folder), write docs/results.md and the tables"
 	@echo "make setup        the environment for development in $(VENV)"
@@ -92,7 +92,8 @@ demo/soak/day.avi: $(VENV)/.development | demo/photos
 	$(BIN)/python -m benchmarks.scenes demo/soak/day.avi demo/photos/obama3.jpg demo/photos/biden.jpg \
 		--fps $(or $(FPS),5) --shrink 2 --empty 12
 
-# DATA holds lfw/view2.parquet, lfw/pairs.txt, faces/*.parquet and photos/; without it only the documents are written again.
+# DATA holds lfw/view1.parquet, lfw/pairsDevTest.txt, lfw/view2.parquet, lfw/pairs.txt, faces/*.parquet (those named utk-* tell age,
+# sex and ethnicity) and photos/; without it only the documents are written again.
 results: $(VENV)/.development
 	$(BIN)/python scripts/results.py $(if $(DATA),--data "$(DATA)")
 

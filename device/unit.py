@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from device.settings import Settings
@@ -9,6 +10,13 @@ from device.settings import Settings
 UNIT = Path(__file__).parent / "hyperverify.service"
 NAME = "hyperverify.service"
 CONFIG = Path("/etc/hyperverify/device.toml")
+ENVIRONMENT = Path("/opt/hyperverify/venv")  # a link that deploys switch to a newer one
+
+
+def interpreter() -> Path:
+    """The Python that a unit written here is to start: by the link, where this is the environment in use behind it."""
+    in_use = ENVIRONMENT.resolve() == Path(sys.prefix).resolve()
+    return ENVIRONMENT / "bin" / "python" if in_use else Path(sys.executable)
 
 
 def unit_text(settings: Settings, command: str, config: Path) -> str:

@@ -41,7 +41,7 @@ RUNS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the shipped weights again.")
     parser.add_argument("--data", type=Path, help="folder with lfw/, faces/ and photos/")
-    parser.add_argument("--only", default="", help="names of runs, with commas: " + ", ".join((*RUNS, "bench")))
+    parser.add_argument("--only", default="", help="names of runs, with commas: " + ", ".join(RUNS))
     parser.add_argument("--bundle", type=Path, help="measure latency on this bundle too")
     arguments = parser.parse_args()
     wanted = arguments.only.split(",") if arguments.only else list(RUNS)

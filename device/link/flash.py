@@ -25,7 +25,7 @@ from device.link.package import Goods
 from device.link.service import NoService
 from device.link.wheelhouse import Wheelhouse
 from device.settings import TEMPLATE, read_settings
-from device.unit import CONFIG, unit_text
+from device.unit import CONFIG, ENVIRONMENT, unit_text
 from toolkit.errors import ArtifactError, InputError, MissingError, UsageError
 
 HERE = Path(__file__).parents[1]
@@ -34,7 +34,7 @@ LIST = f"{KEYS}/card.json"  # every file that was put there, with its mode and h
 PLAN = f"{BASE}/first-boot.json"
 UNITS = "etc/systemd/system"
 WANTS = f"{UNITS}/multi-user.target.wants"
-PROGRAM = "/opt/hyperverify/venv/bin/python -m toolkit"
+PROGRAM = f"{ENVIRONMENT}/bin/python -m toolkit"
 NOT_BEFORE = "[Unit]\nConditionPathExists=!/opt/hyperverify/first-boot.json\n"  # until the packages are there
 WIFI = """[connection]
 id={ssid}

@@ -76,6 +76,7 @@ class Installer:
             parcel = read_parcel(path)
             self.check(parcel)
             header = parcel.header
+            self.store.check_free(header.name)
             if self._runs(header):
                 return {"name": header.name, "version": self.store.current(header.name), "changed": False}
             files = unseal(parcel, self.identity().sealing)

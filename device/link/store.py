@@ -26,7 +26,7 @@ from typing import IO, Any
 from device.link.folders import DeviceFolders
 from device.link.parcel import Header
 from toolkit.atomic import write_atomically
-from toolkit.errors import ArtifactError, LinkError
+from toolkit.errors import ArtifactError, LinkError, UsageError
 
 RELEASE = "release.sig"  # signature and signed header, as they stood in the parcel
 STATE = "state.json"
@@ -97,6 +97,14 @@ class VersionStore:
 
     def link(self, name: str) -> Path:
         return self.folders.bundles / f"{name}.hvb"
+
+    def check_free(self, name: str) -> None:
+        """Raises UsageError where a bundle that somebody copied there stands in the link's place."""
+        link = self.link(name)
+        if link.exists() and not link.is_symlink():
+            raise UsageError(
+                f"{link} was not deployed but copied there", do="delete it on the device, then deploy the bundle"
+            )
 
     def current(self, name: str) -> str | None:
         """The version that the service would load now."""

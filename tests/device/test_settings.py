@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+import device.unit
 from device.settings import TEMPLATE, Settings, parse_settings, read_settings
 from device.unit import unit_text
 from toolkit.errors import UsageError
@@ -125,3 +127,10 @@ def test_the_unit_allows_what_the_configuration_needs_and_no_more(tmp_path: Path
         assert "AF_INET6" in unit(text)
     assert "DeviceAllow=char-gpiochip rw" in unit('[[action]]\nkind = "gpio"')
     assert "DeviceAllow=char-dma_heap rw" in unit('[camera]\nsource = "picamera"')
+
+
+def test_a_unit_follows_the_link_that_updates_switch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert device.unit.interpreter() == Path(sys.executable)
+    (link := tmp_path / "venv").symlink_to(Path(sys.prefix).resolve())
+    monkeypatch.setattr(device.unit, "ENVIRONMENT", link)
+    assert device.unit.interpreter() == link / "bin" / "python"

@@ -36,6 +36,16 @@ def test_a_signed_parcel_is_installed_private_and_whole(world: World) -> None:
     assert not world.installer.install(world.parcel())["changed"]
 
 
+def test_a_bundle_that_was_copied_there_is_not_touched(world: World) -> None:
+    copied = world.folders.bundles / "anna.hvb"
+    copied.mkdir(parents=True)
+    (copied / "manifest.json").write_text("{}")
+    with pytest.raises(UsageError, match=r"not deployed but copied there; .*delete it"):
+        world.installer.install(world.parcel())
+    assert (copied / "manifest.json").read_text() == "{}"
+    assert not list((world.folders.versions / "anna").glob("*")), "nothing is unpacked for it"
+
+
 def test_every_flipped_byte_is_refused(world: World) -> None:
     """One bit of each byte, one byte at a time, over the whole parcel."""
     data, damaged = world.parcel().read_bytes(), world.tmp / "damaged.hvp"

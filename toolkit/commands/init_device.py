@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -26,7 +25,7 @@ def init_device(file: File = Path("device.toml"), unit: Unit = None, json: Json 
     network only for actions, previews and cameras that use one.
     """
     from device.settings import TEMPLATE, read_settings
-    from device.unit import unit_text
+    from device.unit import interpreter, unit_text
     from toolkit.atomic import write_atomically
 
     if file.exists() and unit is None:
@@ -39,9 +38,10 @@ def init_device(file: File = Path("device.toml"), unit: Unit = None, json: Json 
         written.append(file)
     if unit is not None:
         config = file.resolve()
-        command = f"{Path(sys.executable)} -m toolkit"
+        python = interpreter()
+        command = f"{python} -m toolkit"
         if any(character in f"{command}{config}".replace(" -m ", "") for character in " %\"'\\"):
-            raise UsageError("a unit cannot name a path with blanks, quotes or %", got=f"{config}, {sys.executable}")
+            raise UsageError("a unit cannot name a path with blanks, quotes or %", got=f"{config}, {python}")
         write_atomically(unit, unit_text(read_settings(file), command, config).encode(), mode=0o644)
         written.append(unit)
     emit({"written": [str(path) for path in written]}, json, lambda: "\n".join(map(str, written)))
