@@ -50,12 +50,16 @@ def labels_of(names: tuple[str, ...]) -> Labels:
 def group_trials(
     faces: FaceSet, negatives: FaceSet, enrol: Enrol, scorer: FileScorer, photos: int, people: int
 ) -> Comparisons:
-    """Enrol evenly spread `people` of `faces`; show each verifier every negative. Raises InputError without anybody."""
+    """Enrol evenly spread `people` of `faces`; show each verifier every negative of somebody else.
+
+    Raises InputError without anybody to enrol.
+    """
     sets = enrolment_sets(faces.identity, photos, 1)
     if len(sets) < 2:
         raise InputError(f"enrolling from {photos} photos needs two people with more than {photos}")
     chosen = np.unique(np.linspace(0, len(sets) - 1, min(people, len(sets))).astype(int))
-    return compare(faces, [sets[i] for i in chosen], np.arange(len(negatives)), negatives, enrol, scorer)
+    c = compare(faces, [sets[i] for i in chosen], np.arange(len(negatives)), negatives, enrol, scorer)
+    return c.where(~c.mated)
 
 
 def summarise(c: Comparisons, labels: Labels, shipped: dict[str, float]) -> dict[str, Any]:

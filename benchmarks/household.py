@@ -57,7 +57,7 @@ def compare(
 
     Photos that were enrolled are not shown to their own verifier. Nameless people of `shown` count as one each.
     """
-    person_of = np.where(shown.identity >= 0, shown.identity, -1 - np.arange(len(shown)))
+    person_of = _people_shown(faces, shown)
     parts = []
     for number, (person, rows) in enumerate(track(sets, f"{scorer.precision} verifiers", len(sets))):
         theta = enrol(faces.pixels[rows], faces.templates[rows])
@@ -66,6 +66,17 @@ def compare(
         count = len(wanted)
         parts.append(Comparisons(scores, np.full(count, number), np.full(count, person), person_of[wanted], wanted))
     return joined(parts)
+
+
+def _people_shown(faces: FaceSet, shown: FaceSet) -> np.ndarray:
+    """Who each face of `shown` is, in the numbers of `faces`. Others have numbers of their own, nameless ones < 0."""
+    identity = shown.identity
+    if shown is not faces:
+        known, beyond = {name: i for i, name in enumerate(faces.people)}, faces.identity.max(initial=-1) + 1
+        people = shown.people or ("",) * (identity.max(initial=-1) + 1)  # training's own sets do not name them
+        numbers = [known.get(name, beyond + i) for i, name in enumerate(people)]
+        identity = np.where(identity >= 0, np.array([*numbers, -1])[identity], -1)
+    return np.where(identity >= 0, identity, -1 - np.arange(len(shown)))
 
 
 def summarise(

@@ -27,6 +27,7 @@ class ScoreCounts:
     scores: np.ndarray
     genuine: np.ndarray
     impostor: np.ndarray
+    rounded: bool = False  # each score stands for all from it up to the next of 17 bits
 
     @classmethod
     def of(cls, genuine: np.ndarray, impostor: np.ndarray) -> ScoreCounts:
@@ -38,18 +39,18 @@ class ScoreCounts:
             raise InputError(_NO_NUMBER, do=_LEAVE_OUT)
         both = np.sort(np.concatenate(sides))
         scores = both[np.flatnonzero(np.diff(both, prepend=-np.inf))]
-        counts = [np.diff(np.searchsorted(side, scores, "right"), prepend=0) for side in sides]
-        return cls(scores, *counts)
+        genuine_at, impostor_at = (np.diff(np.searchsorted(side, scores, "right"), prepend=0) for side in sides)
+        return cls(scores, genuine_at, impostor_at)
 
     @classmethod
     def streamed(cls, score: np.ndarray, mated: np.ndarray) -> ScoreCounts:
         """One part of many: scores [N] rounded down to 17 significant bits, so that the sum of all parts stays small.
 
-        A threshold on the rounded scores decides as on the exact ones. Scores of an int8 file are kept exactly.
+        A threshold that is a rounded score itself decides as on exact ones. Scores of an int8 file are kept exactly.
         """
         ordered = _ordered(np.asarray(score, np.float32)) >> DROPPED_BITS
         keys, counts = _counted_keys(ordered, mated)
-        return cls(_unordered(keys << DROPPED_BITS), *counts)
+        return cls(_unordered(keys << DROPPED_BITS), *counts, rounded=True)
 
     def __add__(self, other: ScoreCounts) -> ScoreCounts:
         scores = np.union1d(self.scores, other.scores)
@@ -58,7 +59,7 @@ class ScoreCounts:
             at = np.searchsorted(scores, part.scores)
             genuine[at] += part.genuine
             impostor[at] += part.impostor
-        return ScoreCounts(scores, genuine, impostor)
+        return ScoreCounts(scores, genuine, impostor, self.rounded or other.rounded)
 
     @property
     def genuine_total(self) -> int:
@@ -80,7 +81,11 @@ class ScoreCounts:
         refused = np.flatnonzero(accepted > allowed)
         if not len(refused):
             return float(self.scores[self.impostor > 0][0])
-        return float(np.nextafter(self.scores[refused[-1]], np.inf))
+        highest = self.scores[refused[-1]]
+        if self.rounded:  # exact scores that count as the highest refused one lie between it and the next of 17 bits
+            key = (_ordered(np.array([highest], np.float32)) >> DROPPED_BITS) + 1
+            return float(_unordered(key << DROPPED_BITS)[0])
+        return float(np.nextafter(highest, np.inf))
 
     def curve(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(thresholds, FMR, FNMR) at every distinct score and beyond the last, rising: all points of the DET curve."""

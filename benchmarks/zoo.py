@@ -38,7 +38,7 @@ def _animal(score: np.ndarray, person: np.ndarray, wrong: np.ndarray) -> dict[st
     worst = max(1, round(TENTH * len(people)))
     ends = np.flatnonzero(np.diff(np.sort(index))) + 1
     samples = np.split(score[np.argsort(index, kind="stable")], ends)
-    differ = np.ptp(score) > 0
+    differ = len(people) > 1 and np.ptp(score) > 0
     return {
         "people": len(people),
         "errors": int(errors.sum()),

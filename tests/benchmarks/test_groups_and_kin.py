@@ -33,6 +33,29 @@ def normal_scores(people: int, photos: int, seed: int = 0, distance: float = 2.0
     return Comparisons(score, enrolled, enrolled, shown, np.tile(np.arange(people * photos), people))
 
 
+def test_people_of_two_sets_are_one_person_by_name_alone() -> None:
+    """By number, somebody of the one set would be somebody of the other."""
+
+    def faces(people: tuple[str, ...], identity: list[int]) -> FaceSet:
+        count = len(identity)
+        return FaceSet(
+            np.zeros((count, 2, 2, 3), np.uint8), np.eye(count, dtype=np.float32), np.array(identity), (), people
+        )
+
+    class Scorer:
+        precision = "int8"
+
+        def scores(self, theta: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+            return np.zeros(len(pixels))
+
+    enrolled = faces(("ann", "bob"), [0, 0, 1, 1])
+    shown = faces(("bob", "cid"), [0, 1, 1, -1, -1])
+    c = groups.group_trials(enrolled, shown, lambda *_: np.zeros(1), Scorer(), 1, 2)  # type: ignore[arg-type]
+    assert len(c) == 2 * 5 - 1, "Bob is no stranger to his own verifier"
+    assert len(np.unique(c.shown)) == 4
+    assert set(c.shown[c.shown >= 0]) & {0} == set(), "Cid is not Ann"
+
+
 def test_fusing_takes_whole_groups_of_one_person_by_one_verifier() -> None:
     c = comparisons([1, 3, 9, 5, 7, 4, 2], [0, 0, 0, 0, 0, 1, 1], [0, 0, 0, 1, 1, 0, -1])
     fused = fuse(c, 2)

@@ -127,6 +127,18 @@ def test_streamed_scores_are_rounded_down_a_little(values: np.ndarray) -> None:
     assert (values - nearest <= np.maximum(np.abs(values) * 2.0**-16, 1e-42)).all()
 
 
+@given(
+    values=st.lists(st.floats(-2.0, 1000.0, width=32), min_size=20, max_size=300).map(np.array),
+    fmr=st.sampled_from([0.0, 0.05, 0.3]),
+)
+def test_thresholds_of_streamed_scores_keep_to_their_rate_on_exact_ones(values: np.ndarray, fmr: float) -> None:
+    counts = ScoreCounts.streamed(values, np.arange(len(values)) == 0)
+    threshold = counts.threshold_at_fmr(fmr)
+    accepted = int((values[1:] >= threshold).sum())
+    assert accepted <= fmr * (len(values) - 1)
+    assert accepted == counts.errors_at(threshold)[1], "what is told is what happens"
+
+
 def test_det_points_follow_the_curve() -> None:
     counts = ScoreCounts.of(*normal(20_000, 20_000))
     points = counts.det_points()
@@ -159,6 +171,14 @@ def test_the_zoo_finds_goats_and_lambs_but_no_wolves() -> None:
     assert animals["wolves"]["kruskal_wallis_p"] > 1e-3
     assert animals["wolves"]["share_of_worst_tenth"] < 0.3
     assert min(animals["people"]["genuine"]) == animals["people"]["genuine"][0]
+
+
+def test_the_zoo_of_one_person_of_a_kind_compares_nobody() -> None:
+    enrolled, shown = np.array([0, 0, 1, 1, 2, 2]), np.array([0, 0, 5, 6, 5, 6])  # only person 0 is ever genuine
+    animals = zoo(Comparisons(np.arange(6.0), enrolled, enrolled, shown, np.arange(6)), 2.5)
+    assert animals["goats"]["kruskal_wallis_p"] == 1.0
+    assert animals["goats"]["people"] == 1
+    assert animals["lambs"]["people"] == 2
 
 
 def test_distribution_of_comparisons_is_complete() -> None:

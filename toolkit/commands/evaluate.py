@@ -23,6 +23,7 @@ from toolkit.commands.evaluating import (
     PairList,
     Plot,
     Split,
+    check_one_source,
     check_packages,
     check_pairs,
     counts,
@@ -233,6 +234,7 @@ def peers(
     cost less than asking everybody's verifier.
     """
     check_pairs(faces, pairs)
+    check_one_source(faces)
     h, way, scorer = prepare(generator, precision, runtime, None)
     from benchmarks.peer_latency import EMBEDDINGS
     from benchmarks.peers import evaluate_peers, present

@@ -39,6 +39,16 @@ def check_pairs(faces: Path, pairs: Path | None) -> None:
         raise UsageError(what, do="leave --pairs out" if pack else "name a pair list")
 
 
+def check_one_source(faces: Path) -> None:
+    """Raises UsageError for a folder of packed files, whose crops are not read as one."""
+    from models.facestream import packed_files
+
+    if faces.is_dir() and packed_files(faces):
+        raise UsageError(
+            f"{faces} holds several files of crops", expected="one file, or a folder with one sub-folder a person"
+        )
+
+
 def counts(text: str) -> list[int]:
     words = [word.strip() for word in text.split(",")]
     if not all(word.isdecimal() and int(word) > 0 for word in words):

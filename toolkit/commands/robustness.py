@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from toolkit.commands.evaluate_tables import percent
-from toolkit.commands.evaluating import EvalPrecision, PairList, check_pairs, load, prepare, provenance
+from toolkit.commands.evaluating import (
+    EvalPrecision,
+    PairList,
+    check_one_source,
+    check_pairs,
+    load,
+    prepare,
+    provenance,
+)
 from toolkit.commands.options import Faces, GeneratorFile, Json, RuntimeName, Threads
 from toolkit.output import emit, table
 
@@ -25,6 +33,7 @@ def robustness(
     how many photos the device's own quality check would refuse.
     """
     check_pairs(faces, pairs)
+    check_one_source(faces)
     h, way, scorer = prepare(generator, precision, runtime, None)
     from benchmarks.protocols import pairs_of_pack, read_pairs
     from benchmarks.robustness import evaluate_robustness
