@@ -20,9 +20,9 @@ from benchmarks.enrolling import Generated
 from benchmarks.household import can_enrol, household_trials, operating_points
 from benchmarks.scoring import FileScorer
 from benchmarks.visits import LEVEL_FRAMES, describe, record
-from models.backbone import Backbone, load_backbone
+from models.backbone import load_backbone
+from models.facemap import map_faces
 from models.faceset import FaceSet, load_faces
-from models.facestream import face_files
 from models.files import sha256_of
 from models.generator import Generator, GeneratorInfo
 from models.spec import WHOLE, VerifierSpec
@@ -84,20 +84,19 @@ def main() -> None:
     parser.add_argument("--faces", type=Path, action="append", required=True, help="the faces it was trained on")
     parser.add_argument("--visits", action="store_true", help="leave generator and thresholds as they are")
     options = parser.parse_args()
-    info, paths = Generator(options.h).info, face_files(options.faces)
+    info, paths = Generator(options.h).info, options.faces
+    share = float(info.training.get("held_out_share", 0.0))
     backbone = load_backbone(info.backbone, threads=2)
-    held_out, crops = (load_faces(paths, "val", framing, backbone) for framing in (info.spec.framing, WHOLE))
+    held_out, crops = (load_faces(paths, "val", framing, backbone, share) for framing in (info.spec.framing, WHOLE))
     if not options.visits:
-        _set_thresholds(options.h, info, paths, backbone, held_out)
+        _set_thresholds(options.h, info, map_faces(paths, info.spec.framing, backbone, share).train, held_out)
     told = calibrate_visits(options.h, held_out, crops.pixels)
     print(json.dumps({name: told[name] for name in ("operating_points", "visits")}, indent=2))
 
 
-def _set_thresholds(path: Path, info: GeneratorInfo, paths: list[Path], backbone: Backbone, held_out: FaceSet) -> None:
-    from models.facemap import map_faces
+def _set_thresholds(path: Path, info: GeneratorInfo, faces: FaceSet, held_out: FaceSet) -> None:
     from models.normalisation import as_learned
 
-    faces = map_faces(paths, info.spec.framing, backbone).train
     h = finished(as_learned(path.read_bytes()), info.generator, info.backbone, info.spec, faces)
     write_atomically(path, h, mode=0o644)
     calibrate(path, info.generator, info.backbone, info.spec, info.training, held_out)

@@ -29,7 +29,6 @@ from device.decision import ACCEPTED, REJECTED, UNKNOWN, Rates, SequentialTest
 from device.score_model import ScoreModel
 from models.backbone import load_backbone
 from models.faceset import FaceSet, load_faces
-from models.facestream import face_files
 from models.generator import Generator
 from models.spec import WHOLE
 from toolkit.atomic import write_atomically
@@ -172,7 +171,7 @@ def outcomes(visits: Visits, faces: FaceSet) -> dict[str, Any]:
 
 
 def main(faces: Path, out: Path) -> None:
-    result = measure(face_files([faces]))
+    result = measure([faces])
     write_atomically(out, (json.dumps(result, indent=2) + "\n").encode(), mode=0o644)
     print(json.dumps(result, indent=2))
 

@@ -145,17 +145,17 @@ def run_ablation(
     out: Path,
     train: Callable[[Variant, Path], tuple[Validation, int]],
     fresh: bool = False,
-    beginning: str = "",
+    of_what: Callable[[Variant], str] = lambda _: "",
 ) -> list[dict[str, Any]]:
     """Train each variant in OUT/<name> unless its result is there already; `train` returns it and the faces shown.
 
-    `beginning` tells apart what the variants start from. Writes OUT/ablation.json and OUT/ablation.md after each
-    variant; returns the lines of the table.
+    `of_what` tells apart what a variant is trained on and starts from. Writes OUT/ablation.json and OUT/ablation.md
+    after each variant; returns the lines of the table.
     """
     results = []
     for variant in variants:
         folder = out / variant.name
-        key = variant.config.hash + beginning
+        key = variant.config.hash + of_what(variant)
         known = None if fresh else _known(folder / RESULT, key)
         if known is None:
             folder.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ from device.quality import QualityLimits, choose_face
 from models.backbone import Backbone, load_backbone
 from models.bank import BankFaces
 from models.facedata import decoded, face_blocks
-from models.facestream import Face, face_files, packed_files
+from models.facestream import Face, face_files, own_numbers, packed_files, told_apart
 from models.spec import Framing
 from toolkit.errors import InputError
 from toolkit.progress import track
@@ -40,23 +40,24 @@ class Sources:
 
     def faces(self, sources: list[Path]) -> Iterator[BankFaces]:
         """Raises InputError for a source that is neither a Parquet file nor a folder with photos or Parquet files."""
+        numbers_of = own_numbers(sources)
         for source in sources:
             if source.is_file() or packed_files(source):
                 for file in face_files([source]):
-                    yield from self._crops(file)
+                    yield from self._crops(file, numbers_of[file])
             else:
-                yield from self._photos(source)
+                yield from self._photos(source, numbers_of[source])
 
-    def _crops(self, path: Path) -> Iterator[BankFaces]:
+    def _crops(self, path: Path, number_prefix: str) -> Iterator[BankFaces]:
         for faces, templates in face_blocks(path, self.backbone, self._wanted):
             crops = decoded(faces, len(faces), path, self.framing)
-            yield BankFaces(crops, templates, [face.identity for face in faces])
+            yield BankFaces(crops, templates, [told_apart(face.identity, number_prefix) for face in faces])
 
     def _wanted(self, face: Face) -> bool:
         return not self.split or (face.split or "train") == self.split
 
-    def _photos(self, folder: Path) -> Iterator[BankFaces]:
-        """The largest face of every photo; a photo in a sub-folder is of the person that the sub-folder names."""
+    def _photos(self, folder: Path, number_prefix: str) -> Iterator[BankFaces]:
+        """The largest face of every photo; those in one sub-folder, however deep, are of one person."""
         files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
         if not files:
             raise InputError(f"{folder} holds no photos and no Parquet files", expected=", ".join(IMAGE_SUFFIXES))
@@ -68,8 +69,8 @@ class Sources:
                 if isinstance(found, str):
                     self.unused[found] += 1
                     continue
-                person = file.parent.name if file.parent != folder else ""
-                yield BankFaces(found[0][None], found[1][None], [person])
+                person = str(file.parent.relative_to(folder)) if file.parent != folder else ""
+                yield BankFaces(found[0][None], found[1][None], [told_apart(person, number_prefix)])
 
 
 class _Worker:

@@ -22,9 +22,9 @@ import numpy as np
 from models.backbone import Backbone
 from models.facedata import cache_folder, face_blocks, locked
 from models.faceset import LOOKALIKE_COSINE
-from models.facestream import Face
+from models.facestream import Face, Split
 from models.spec import CROP_PX
-from models.splits import Split, unknown_lookalikes
+from models.splits import unknown_lookalikes
 from toolkit.atomic import write_atomically
 from toolkit.errors import InputError, MissingError
 from toolkit.progress import track

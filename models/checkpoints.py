@@ -15,14 +15,29 @@ from toolkit.errors import UsageError
 CHECKPOINT_KEYS = ("config", "data", "stage", "step", "network", "average", "loss", "optimiser")
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A run's whole state. Raises UsageError for anything but a checkpoint of this version."""
+def read_checkpoint(path: Path, do: str) -> dict[str, Any]:
+    """A run's whole state. Raises UsageError, with what to `do`, for anything but a checkpoint of this version."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        return {name: state[name] for name in CHECKPOINT_KEYS}
+        return {name: state[name] for name in CHECKPOINT_KEYS} | {"origin": state.get("origin")}
     except (OSError, RuntimeError, pickle.UnpicklingError, KeyError, TypeError, EOFError) as error:
         what = f"{path} is not a checkpoint of this version"
-        raise UsageError(what, got=type(error).__name__, do="start over with --fresh") from error
+        raise UsageError(what, got=type(error).__name__, do=do) from error
+
+
+def own_state(path: Path, config: str, data: str, origin: str | None) -> dict[str, Any]:
+    """The state of a run that goes on, with this configuration and data. Raises UsageError.
+
+    `origin` says with which networks it is to begin, and is empty where none are named: then whatever it began with is
+    right. Checkpoints from before there was an origin do not tell.
+    """
+    do = "choose another folder with --out, or start over with --fresh"
+    state = read_checkpoint(path, do)
+    if (state["config"], state["data"]) != (config, data):
+        raise UsageError(f"{path} belongs to another configuration or other data", do=do)
+    if origin and state["origin"] not in (None, origin):
+        raise UsageError(f"{path} is of a run that began with another network", do=do)
+    return state
 
 
 def averaged_weights(state: dict[str, Any]) -> dict[str, Tensor]:

@@ -2,7 +2,8 @@
 
 The first run writes them once into the cache folder, block by block; every later run, every variant of an ablation and
 every process of a distributed run opens the same files. Pixels and templates are memory-mapped; in memory stay 8 bytes
-a face for its identity, what the sampler knows of it (about 40), and the held-out faces, which judge a run.
+a face for its identity, what the sampler knows of it (about 40), a mean template for each person, and the held-out
+faces, which judge a run.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from models.backbone import Backbone
 from models.blend import blend_files, write_blends
 from models.facedata import cache_folder, decoded, face_blocks, locked
 from models.faceset import FaceSet
-from models.facestream import Face, face_files
+from models.facestream import SPLITS, Split, face_files, own_numbers, told_apart
 from models.spec import WHOLE, Framing
-from models.splits import SPLITS, Split, held_out_templates, unknown_lookalikes
+from models.splits import held_out_templates, unknown_lookalikes
 from toolkit.atomic import folder_atomically, write_atomically
 from toolkit.errors import InputError
 from toolkit.output import note
@@ -51,13 +52,15 @@ def map_faces(
     Raises InputError for sources without faces to train on, or that cannot be read.
     """
     files, split = face_files(paths), Split(held_out_share)
-    states = [_state(file) for file in files]
+    states, numbers_of = [_state(file) for file in files], own_numbers(paths)
     sources = _key([SCHEMA_VERSION, backbone.sha256, held_out_share, states])
     about = [SCHEMA_VERSION, framing.side_px, backbone.sha256, held_out_share, states]
     if blends:
         about.append([path.name for path in blend_files(blends, sources)])
     if framing.region != WHOLE.region:
         about.append(framing.region)
+    if len(paths) > 1:  # maps from before numbers of several sets were told apart are others
+        about.append([numbers_of[file] for file in files])
     key = _key(about)
     folder = cache_folder() / "maps" / key
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -71,8 +74,13 @@ def map_faces(
                 held_out = held_out_templates(files, backbone, split)
                 if blends:
                     write_blends(blends, sources, files, held_out, backbone, split)
-                _write(temporary, files, blend_files(blends, sources), held_out, framing, backbone, split)
+                _write(temporary, numbers_of, blend_files(blends, sources), held_out, framing, backbone, split)
     return _open(folder, framing.side_px, backbone.dim)
+
+
+def sources_key(paths: list[Path]) -> str:
+    """Tells these sources, as they are now, from others."""
+    return _key([_state(file) for file in face_files(paths)])
 
 
 def _key(about: list[object]) -> str:
@@ -104,11 +112,11 @@ class _Writer:
         self._identity: list[np.ndarray] = []
         self._numbers: dict[str, int] = {}
 
-    def add(self, pixels: np.ndarray, templates: np.ndarray, faces: list[Face]) -> None:
+    def add(self, pixels: np.ndarray, templates: np.ndarray, people: list[str]) -> None:
         pixels.tofile(self._pixels)
         np.asarray(templates, np.float32).tofile(self._templates)
         numbers = self._numbers
-        rows = [numbers.setdefault(f.identity, len(numbers)) if f.identity else -1 for f in faces]
+        rows = [numbers.setdefault(name, len(numbers)) if name else -1 for name in people]
         self._identity.append(np.array(rows, np.int64))
 
     def identity(self) -> np.ndarray:
@@ -122,7 +130,7 @@ class _Writer:
 
 def _write(
     folder: Path,
-    files: list[Path],
+    numbers_of: dict[Path, str],
     blended: list[Path],
     judges: np.ndarray,
     framing: Framing,
@@ -135,7 +143,7 @@ def _write(
         for name in SPLITS:
             (folder / name).mkdir()
             writers[name] = _Writer(folder / name, stack)
-        for file in [*files, *blended]:
+        for file in [*numbers_of, *blended]:
             suspects = judges[:0] if file in blended else judges  # a blend shows nobody
             for faces, templates in face_blocks(file, backbone, lambda face: split.of(face) in SPLITS):
                 splits = np.array([split.of(face) for face in faces])
@@ -145,7 +153,8 @@ def _write(
                 for name, writer in writers.items():
                     rows = np.flatnonzero((splits == name) & ~alike)
                     some = [faces[i] for i in rows]
-                    writer.add(decoded(some, len(some), file, framing), templates[rows], some)
+                    people = [told_apart(face.identity, numbers_of.get(file, "")) for face in some]
+                    writer.add(decoded(some, len(some), file, framing), templates[rows], people)
     for name, writer in writers.items():
         write_atomically(folder / name / "identity.npy", partial(np.save, arr=writer.identity()))
     write_atomically(folder / META, json.dumps({"left_out": left_out, "blends": blends}).encode())

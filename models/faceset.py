@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from models.backbone import Backbone
 from models.facedata import decoded, face_blocks
-from models.facestream import face_files
+from models.facestream import Split, own_numbers, told_apart
 from models.spec import Framing
 from toolkit.errors import InputError
 
@@ -34,23 +35,34 @@ class FaceSet:
         return len(self.pixels)
 
     @property
+    def sha256(self) -> str:
+        """Of templates and identities: which faces these are, without reading every pixel."""
+        digest = hashlib.sha256(self.templates.data)
+        digest.update(self.identity.data)
+        return digest.hexdigest()
+
+    @property
     def photos(self) -> FaceSet:
         """The faces without the blends."""
         end = len(self) - self.blends
         return FaceSet(self.pixels[:end], self.templates[:end], self.identity[:end], self.names[:end], self.people)
 
 
-def load_faces(paths: list[Path], split: str, framing: Framing, backbone: Backbone) -> FaceSet:
-    """Faces of one split ("train", "val"; "" for all); those without a split count as "train".
+def load_faces(
+    paths: list[Path], split: str, framing: Framing, backbone: Backbone, held_out_share: float = 0.0
+) -> FaceSet:
+    """Faces of one split ("train", "val"; "" for all). In sets without splits, `held_out_share` of the people count as
+    "val", everybody else as "train".
 
     Raises InputError if there are none.
     """
     pixels, templates, people, names = [], [], [], []
-    for path in face_files(paths):
-        for faces, rows in face_blocks(path, backbone, lambda face: not split or (face.split or "train") == split):
+    chosen = Split(held_out_share)
+    for path, numbers_of in own_numbers(paths).items():
+        for faces, rows in face_blocks(path, backbone, lambda face: not split or chosen.of(face) == split):
             pixels.append(decoded(faces, len(faces), path, framing))
             templates.append(rows)
-            people += [face.identity for face in faces]
+            people += [told_apart(face.identity, numbers_of) for face in faces]
             names += [face.name for face in faces]
     if not people:
         where = ", ".join(map(str, paths))

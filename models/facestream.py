@@ -6,6 +6,7 @@ Parquet with the columns `image`, `identity` (empty = unknown) and, where known,
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tarfile
@@ -48,6 +49,22 @@ class Face:
         return crop
 
 
+SPLITS = ("train", "val")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which faces judge a run: those of the split `val`; in sets without splits, this share of the people."""
+
+    share: float
+
+    def of(self, face: Face) -> str:
+        if face.split or not self.share or not face.identity:
+            return face.split or "train"
+        place = int.from_bytes(hashlib.sha256(face.identity.encode()).digest()[:8], "big") / 2**64
+        return "val" if place < self.share else "train"
+
+
 def stream_faces(path: Path) -> Iterator[Face]:
     """Every face of one source, in an order that never changes. Raises InputError or MissingError with what to do."""
     if path.is_dir():
@@ -71,6 +88,20 @@ def face_files(paths: list[Path]) -> list[Path]:
     if not found:
         raise UsageError("no face files given", do="name files of crops or folders of them")
     return found
+
+
+def own_numbers(paths: list[Path]) -> dict[Path, str]:
+    """What tells numbers of one set from another's, by file of `face_files`: nothing where there is one set.
+
+    People's names mean the same person in every set; a number, as RecordIO has them, does in its own set alone.
+    """
+    several = len(paths) > 1
+    return {file: f"{i}:" if several else "" for i, path in enumerate(paths) for file in face_files([path])}
+
+
+def told_apart(identity: str, number_prefix: str) -> str:
+    """The name of somebody of a set whose numbers get this prefix."""
+    return number_prefix + identity if identity.isdecimal() else identity
 
 
 def packed_files(folder: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Let a trained trunk use the whole int8 range, without changing what it computes.
+"""Let a trained trunk use the whole int8 range, without changing what it computes of the faces that it is shown.
 
 A leaky activation may be scaled up per channel when the layer that reads it takes it with weights as much smaller: the
 function stays the same, and its int8 form gets finer steps. After the cross-layer equalisation of Nagel et al.,

@@ -5,7 +5,8 @@ beyond the template (`models/own_view.py`, learned of the bank's people) is adde
 back what that gives the person's lookalikes. Not part of the paper: this project's addition.
 
 What is learned of never judges. Each photo in turn is scored with what the others gave, against strangers that nothing
-was learned of; if the photos lose by it for certain, the generated weights stay.
+was learned of; if the photos lose by it for certain, the generated weights stay. The template is of all photos, before
+and after: that flatters both numbers, and their difference, which decides, hardly.
 
 Nothing is drawn at random that is not seeded: the same photos and bank give the same weights.
 

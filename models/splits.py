@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,22 +9,7 @@ import numpy as np
 from models.backbone import Backbone
 from models.facedata import face_blocks
 from models.faceset import lookalikes
-from models.facestream import Face
-
-SPLITS = ("train", "val")
-
-
-@dataclass(frozen=True)
-class Split:
-    """Which faces judge a run: those of the split `val`; in sets without splits, this share of the people."""
-
-    share: float
-
-    def of(self, face: Face) -> str:
-        if face.split or not self.share or not face.identity:
-            return face.split or "train"
-        place = int.from_bytes(hashlib.sha256(face.identity.encode()).digest()[:8], "big") / 2**64
-        return "val" if place < self.share else "train"
+from models.facestream import Face, Split
 
 
 def held_out_templates(files: list[Path], backbone: Backbone, split: Split) -> np.ndarray:

@@ -7,7 +7,6 @@ Checkpoints are replaced atomically; Ctrl-C finishes the step, saves and stops.
 from __future__ import annotations
 
 import copy
-import hashlib
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -24,11 +23,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 from torch.utils.tensorboard import SummaryWriter
 
 from models.augment import augment
-from models.checkpoints import averaged_weights, mean_of, read_checkpoint, take
+from models.checkpoints import averaged_weights, mean_of, own_state, read_checkpoint, take
 from models.cohort import Cohort, comparable
 from models.config import TrainConfig
 from models.distributed import CPU, Group, place
 from models.faceset import FaceSet, PersonTargets
+from models.files import sha256_of
 from models.hypernetwork import HyperNetwork
 from models.losses import Terms, VerificationLoss, same_person
 from models.optimiser import Optimiser
@@ -97,14 +97,13 @@ class Trainer:
         self.targets = PersonTargets(train)
         self.cohort = Cohort.of(train.photos.templates) if config.cohort_targets else None
         self.identity = torch.from_numpy(train.identity)
-        digest = hashlib.sha256(train.templates.data)
-        digest.update(train.identity.data)
-        self._data_hash = digest.hexdigest()
+        self._data_hash = train.sha256
         folder.mkdir(parents=True, exist_ok=True)
         self.checkpoint = folder / "checkpoint.pt"
         self.log = SummaryWriter(str(folder / "tensorboard")) if group.first else None
         self.stop = False
         self.start_steps: int | None = None  # of the run that this one started from
+        self.origin: str | None = ""  # which networks those were; None: an older version did not tell
 
     def build(self) -> HyperNetwork:
         """The network to train, fresh."""
@@ -131,6 +130,7 @@ class Trainer:
             weights, steps = self._read(checkpoint, grow)
             networks.append(weights)
             self._take(weights, checkpoint)
+            self.origin = (self.origin or "") + sha256_of(checkpoint)
             self.start_steps = max(self.start_steps or 0, steps)
         if len(networks) > 1:
             mean = self.build()  # every process makes the same one, with a normalisation of its own
@@ -144,7 +144,7 @@ class Trainer:
         if origin.suffix == ".onnx":
             c, faces = self.config, (x.to(CPU) for x in self._some_faces())
             return recovered(origin, c.verifier, c.backbone, faces, c.seed if grow else None).state_dict(), 0
-        state = read_checkpoint(origin)
+        state = read_checkpoint(origin, "name a run's checkpoint.pt or a generator's .onnx file")
         return averaged_weights(state), state["step"]
 
     def _take(self, weights: dict[str, Tensor], origin: Path) -> None:
@@ -314,6 +314,7 @@ class Trainer:
         state = {
             "config": self.config.hash,
             "data": self._data_hash,
+            "origin": self.origin,
             "stage": stage,
             "step": step,
             "network": self.network.state_dict(),
@@ -326,10 +327,8 @@ class Trainer:
     def _load(self) -> tuple[int, int, list[dict[str, Any]] | None]:
         if not self.checkpoint.is_file():
             return 0, 0, None
-        state = read_checkpoint(self.checkpoint)
-        if (state["config"], state["data"]) != (self.config.hash, self._data_hash):
-            what = f"{self.checkpoint} belongs to another configuration or other data"
-            raise UsageError(what, do="choose another folder with --out, or start over with --fresh")
+        state = own_state(self.checkpoint, self.config.hash, self._data_hash, self.origin)
+        self.origin = self.origin or state["origin"]
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.loss.load_state_dict(state["loss"])

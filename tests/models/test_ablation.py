@@ -171,3 +171,7 @@ def test_a_finished_variant_is_not_trained_again(tmp_path: Path) -> None:
     assert len({line.count("|") for line in lines}) == 1
     run_ablation(variants, tmp_path / "out", train, fresh=True)
     assert len(trained) == 5
+    run_ablation(
+        variants, tmp_path / "out", train, of_what=lambda variant: "other data" if variant.name == "pooled" else ""
+    )
+    assert trained[5:] == ["pooled"]

@@ -202,4 +202,9 @@ def test_bank_build_from_photos_and_parquet(toolkit: Callable[..., object], phot
     alone = bank.templates[0 if bank.identity[0] == -1 else 2]
     assert (joe @ alone).max() > 0.5, "the same man in two photos"
     assert toolkit("bank", "build", tmp_path / "album", "-o", "b").code == 2
+    for year in ("joe/2021", "ann/2021"):
+        (tmp_path / "albums" / year).mkdir(parents=True)
+        (tmp_path / "albums" / year / "photo.jpg").write_bytes((photos / "obama.jpg").read_bytes())
+    nested = toolkit("bank", "build", tmp_path / "albums", "-o", "nested", "--json")
+    assert nested.json["people"] == 2, "two folders of one name are not one person"
     assert toolkit("bank", "build", tmp_path / "nowhere", "-o", "c").code == 2

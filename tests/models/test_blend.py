@@ -15,9 +15,9 @@ from models.config import parse_config
 from models.facedata import cache_folder
 from models.facemap import map_faces
 from models.faceset import FaceSet
-from models.facestream import Face, stream_faces
+from models.facestream import Face, Split, stream_faces
 from models.spec import Framing
-from models.splits import Split, held_out_templates
+from models.splits import held_out_templates
 from models.training import Trainer
 from tests.models.test_facemap import Colours, parquet
 from tests.models.test_training import config, world

@@ -9,6 +9,7 @@ import sys
 import tarfile
 import textwrap
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,28 @@ def test_the_map_holds_what_loading_gives(tmp_path: Path) -> None:
     assert not np.array_equal(part.held_out.pixels, found.held_out.pixels)
     parquet(sources[0], split[:300])
     assert len(map_faces(sources, Framing(32), Colours()).train) < len(found.train), "a changed source is mapped anew"
+
+
+def test_numbers_of_two_sets_are_two_people_and_names_are_one(tmp_path: Path) -> None:
+    known = [f for f in some_faces(40) if f.identity]
+    one, two = known[:6], known[6:12]
+    numbered = [
+        rec(tmp_path / f"{name}.rec", [replace(f, identity=str(i // 2)) for i, f in enumerate(faces)])
+        for name, faces in (("a", one), ("b", two))
+    ]
+    named = [
+        parquet(tmp_path / f"{name}.parquet", [replace(f, identity=f"person {i // 2}") for i, f in enumerate(faces)])
+        for name, faces in (("a", one), ("b", two))
+    ]
+    people = {"numbers": numbered, "names": named, "a folder of one set's files": [tmp_path]}
+    counts = {}
+    for what, sources in people.items():
+        found = map_faces(sources, Framing(32), Colours())
+        np.testing.assert_array_equal(
+            found.train.identity, load_faces(sources, "train", Framing(32), Colours()).identity
+        )
+        counts[what] = len(np.unique(found.train.identity))
+    assert counts == {"numbers": 6, "names": 3, "a folder of one set's files": 6}, "three people a set"
 
 
 def test_people_of_sets_without_splits_are_held_out_whole(tmp_path: Path) -> None:

@@ -272,6 +272,29 @@ def test_several_runs_give_their_mean_to_start_from(tmp_path: Path) -> None:
     torch.testing.assert_close(fourth.averaged.head.weight, third.averaged.head.weight, msg="its run can go on")
 
 
+def test_a_run_does_not_go_on_as_another_that_began_elsewhere(tmp_path: Path) -> None:
+    first, other = (trainer(tmp_path / str(seed), seed=seed, shared_epochs=0.3) for seed in (1, 2))
+    for run in (first, other):
+        run.run(resume=False)
+    second = trainer(tmp_path / "second", seed=3, shared_epochs=0.3)
+    second.start_from(first.checkpoint)
+    second.run(resume=False)
+    again = trainer(tmp_path / "second", seed=3, shared_epochs=0.3)
+    again.start_from(other.checkpoint)
+    with pytest.raises(UsageError, match=r"began with another network.*--out.*--fresh"):
+        again.run(resume=True)
+    for beginning in ([first.checkpoint], []):  # the same, or whatever it was
+        again = trainer(tmp_path / "second", seed=3, shared_epochs=0.3)
+        if beginning:
+            again.start_from(*beginning)
+        again.run(resume=True)
+        torch.testing.assert_close(again.averaged.head.weight, second.averaged.head.weight)
+    fresh = trainer(tmp_path / "1", seed=1, shared_epochs=0.3)
+    fresh.start_from(other.checkpoint)
+    with pytest.raises(UsageError, match="began with another network"):
+        fresh.run(resume=True)
+
+
 def test_runs_of_different_generators_have_no_mean() -> None:
     with pytest.raises(UsageError, match="different generators have no mean"):
         mean_of([{"head.weight": torch.ones(2)}, {"head.weight": torch.ones(2), "gamma.weight": torch.ones(2)}])

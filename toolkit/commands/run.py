@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 Bundles = Annotated[list[Path] | None, typer.Argument(help="Bundles, or a folder of them.", show_default=False)]
 Config = Annotated[
-    Path | None, typer.Option("--config", "-c", help="A device's configuration; options on the command line override it.")
+    Path | None,
+    typer.Option("--config", "-c", help="A device's configuration; options on the command line override it."),
 ]
 SourceName = Annotated[
     str | None,

@@ -83,7 +83,7 @@ def train(
         elif config is not None:
             _train(config, asked)
     except interrupted:
-        note(f"stopped; the same command goes on from {out}")
+        note(f"stopped; the same command{' without --fresh' if fresh else ''} goes on from {out}")
         raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
@@ -134,6 +134,7 @@ def _prepared(settings: TrainConfig, asked: Asked, group: Group) -> Trainer:
 def _ablate(file: Path, asked: Asked) -> None:
     from benchmarks.plots import plot_ablation
     from models.ablation import read_ablation, run_ablation, table
+    from models.facemap import sources_key
     from models.files import sha256_of
 
     variants = read_ablation(file)
@@ -156,7 +157,11 @@ def _ablate(file: Path, asked: Asked) -> None:
     if not asked.start and not all(variant.config.shared_epochs for variant in variants):
         raise UsageError("shared_epochs is 0, so there is nothing to start from", do="pass --start CHECKPOINT")
     beginning = "".join(sha256_of(path) for path in asked.start if path.is_file())
-    results = run_ablation(variants, asked.out, train_one, asked.fresh, beginning)
+
+    def of_what(variant: Variant) -> str:
+        return beginning + sources_key(_paths(variant.config, asked.data))
+
+    results = run_ablation(variants, asked.out, train_one, asked.fresh, of_what)
     if find_spec("matplotlib") is None:
         note(f"no {asked.out / 'ablation.png'}: plots need `pip install 'hyperverify[eval]'`")
     else:
@@ -231,6 +236,7 @@ def _about(trainer: Trainer, config: str, validation: dict[str, Any]) -> dict[st
         "blends": trainer.train.blends,
         "identities": int(identity.max(initial=-1)) + 1,
         "held_out_faces": len(trainer.held_out),
+        "held_out_share": trainer.config.held_out_share,
         "validation": validation,
     }
 
