@@ -67,6 +67,13 @@ def test_robustness_from_the_command_line_to_the_report(data: Path, toolkit: Too
     assert toolkit("eval", "robustness", "--faces", faces).code == 2
 
 
+@pytest.mark.parametrize("command", ["peers", "robustness"])
+def test_a_folder_of_several_sets_is_refused_before_any_work(command: str, toolkit: Toolkit, tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").touch()
+    done = toolkit("eval", command, "--faces", tmp_path, "--pairs", tmp_path / "pairs.txt")
+    assert (done.code, "holds several files of crops" in done.err) == (2, True), done.err
+
+
 def test_every_failure_rejects() -> None:
     quick, slow = {"detect": 3.0, "verify": 1.0}, {"detect": 99.0, "verify": 2.0}
     shown = [
