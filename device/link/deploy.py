@@ -68,10 +68,12 @@ def deploy(host: str, outcome: Outcome, goods: Sequence[Goods], keys: KeyStore, 
     device = Inventory().find(host)
     with SshLink(host) as link:
         try:
-            hello = greet(link, outcome, device, [one.name for one in goods], sum(one.size_bytes for one in goods))
+            names, need = [one.name for one in goods], sum(one.size_bytes for one in goods)
+            hello = greet(link, outcome, device, names, need)
             chain = [] if options.plain else keys.chain()
             if hello["serial"] < len(chain) and not options.dry_run:
                 link.ask("trust", chain=chain[hello["serial"] :])
+                hello = greet(link, outcome, device, names, need)  # what a revoked key signed is not healthy any more
             for one, floor in zip(goods, hello["floors"], strict=True):
                 outcome.people.append(_bring(link, device, hello, one, floor, options, say))
         finally:

@@ -162,7 +162,7 @@ def _people(tree: Path, contents: Contents) -> Device:
 def _service(tree: Path, contents: Contents) -> None:
     config = (contents.config or TEMPLATE).read_bytes()
     settings = read_settings(contents.config or TEMPLATE)
-    _file(tree, str(CONFIG.relative_to("/")), config, 0o644)
+    _file(tree, str(CONFIG.relative_to("/")), config, 0o600)
     _file(tree, f"{UNITS}/hyperverify.service", unit_text(settings, PROGRAM, CONFIG).encode(), 0o644)
     _file(tree, f"{UNITS}/hyperverify.service.d/first-boot.conf", NOT_BEFORE.encode(), 0o644)
     _file(tree, f"{UNITS}/hyperverify-setup.service", (HERE / "hyperverify-setup.service").read_bytes(), 0o644)

@@ -184,13 +184,15 @@ class Installer:
             raise LinkError(problem, do="read `journalctl -u hyperverify` on the device")
 
     def rollback(self, name: str) -> dict[str, Any]:
-        """Back to the version before. Raises InputError (unknown name, nothing to return to)."""
+        """Back to the version before. Raises InputError (unknown name, nothing to return to), ArtifactError."""
         self._known(name)
         with self.store.locked():
             self._recover()
             old = self.store.read_state().previous.get(name)
             if old is None or not self.store.folder(name, old).is_dir():
                 raise InputError(f"there is no earlier version of {name} on this device", do="deploy one")
+            if (problem := self._health(name, old)) != "ok":
+                raise ArtifactError(f"the earlier version of {name} is refused: {problem}", do="deploy one")
             report = self.test(self.store.folder(name, old))
             service = self._switch(name, old)
             return {"name": name, "version": old, "changed": True, "self_test": report, "service": service}

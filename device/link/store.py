@@ -52,6 +52,8 @@ class VersionStore:
     def prepare(self) -> None:
         self.folders.state.mkdir(mode=0o755, parents=True, exist_ok=True)
         for folder in (self.folders.versions, self.folders.bundles, self.folders.incoming):
+            if folder.is_symlink():  # root would write and delete wherever it leads
+                raise ArtifactError(f"{folder} is a link", do="look who made it, and delete it on the device")
             if not folder.is_dir():
                 folder.mkdir(mode=0o700)
                 self._own(folder)
@@ -159,7 +161,7 @@ class VersionStore:
         """New files belong to the state folder's owner, the service's user; only root can arrange that."""
         if os.geteuid() == 0:
             owner = self.folders.state.stat()
-            os.chown(path, owner.st_uid, owner.st_gid)
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def _taken(stream: IO[str]) -> bool:

@@ -84,6 +84,7 @@ def test_an_image_becomes_a_device(
     assert boot_file(card, "cmdline.txt").endswith(b" rootwait cfg80211.ieee80211_regdom=DE\n")
     wants = root / "etc/systemd/system/multi-user.target.wants"
     assert {path.name for path in wants.iterdir()} == {"hyperverify.service", "hyperverify-setup.service"}
+    assert stat.S_IMODE((root / "etc/hyperverify/device.toml").stat().st_mode) == 0o600, "it may hold a token"
     assert "User=hyperverify" in (root / "etc/systemd/system/hyperverify.service").read_text()
     checked = toolkit("flash", card, "--check", "--json")
     assert checked.code == 0, checked.err

@@ -139,6 +139,28 @@ def test_rotation_and_revocation_reach_the_device_by_a_chain_of_signatures(world
     assert not (world.keys.folder / f"{old}.pem").exists()
 
 
+def test_a_rollback_does_not_bring_back_what_a_revoked_key_signed(world: World) -> None:
+    world.installer.install(world.parcel(1))
+    stolen = world.keys.active_id()
+    world.keys.rotate()
+    world.keys.revoke(stolen)
+    world.installer.update_trust(world.keys.chain())
+    world.installer.install(world.parcel(2, OTHER_FILES))
+    with pytest.raises(ArtifactError, match=f"earlier version of anna is refused.* {stolen} was revoked"):
+        world.installer.rollback("anna")
+    assert world.content() == OTHER_FILES["model.bin"]
+
+
+def test_folders_that_are_links_are_not_followed(world: World, tmp_path: Path) -> None:
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    (elsewhere / "precious").touch()
+    world.folders.state.mkdir(parents=True, exist_ok=True)
+    world.folders.incoming.symlink_to(elsewhere)
+    with pytest.raises(ArtifactError, match="is a link"):
+        world.installer.install(world.parcel())
+    assert (elsewhere / "precious").exists()
+
+
 def test_a_revoked_key_shows_in_the_health_of_what_it_signed(world: World) -> None:
     world.installer.install(world.parcel(1))
     old = world.keys.active_id()
