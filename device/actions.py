@@ -6,19 +6,21 @@ Each action has a thread, a short queue and a timeout of its own. It is told the
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import queue
 import signal
 import subprocess
 import threading
+import time
 import urllib.request
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from device.session import Status
+from device.session import State, Status, Timing
 from toolkit.errors import MissingError
 
 WAITING = 8  # events of one action that may wait; beyond, the oldest is dropped
@@ -50,6 +52,10 @@ class Action:
         found = [f"the kind {self.kind} needs {name}" for name in NEEDS[self.kind] if not getattr(self, name)]
         if self.url and not self.url.startswith(("http://", "https://")):
             found.append("url must begin with http:// or https://")
+        if "@" in self.url.partition("://")[2].partition("/")[0] or any(c <= " " for c in self.url):
+            found.append(
+                "url holds a user, a blank or a control character, which cannot be sent; put a token in its path"
+            )
         if any(c in self.topic for c in "+#"):
             found.append("a topic to publish to cannot hold + or #")
         return found
@@ -67,26 +73,34 @@ def message(status: Status) -> dict[str, Any]:
 
 
 class Worker(threading.Thread):
-    """Runs one action's events in order, away from the pipeline."""
+    """Runs one action's events in order, away from the pipeline.
 
-    def __init__(self, action: Action, perform: Callable[[dict[str, Any]], None], log: Log):
+    An acceptance that waited for longer than it is in force, `in_force_s`, opens nothing: somebody else may be there.
+    """
+
+    def __init__(self, action: Action, perform: Callable[[dict[str, Any]], None], log: Log, in_force_s: float):
         super().__init__(daemon=True, name=f"action {action.kind}")
-        self.action, self._perform, self._log = action, perform, log
-        self.events: queue.Queue[dict[str, Any] | None] = queue.Queue(WAITING)
+        self.action, self._perform, self._log, self._in_force_s = action, perform, log, in_force_s
+        self.events: queue.Queue[tuple[dict[str, Any], float] | None] = queue.Queue(WAITING)
         self.done = self.failed = self.dropped = 0
 
     def offer(self, event: dict[str, Any] | None) -> None:
         """Never blocks: the oldest event gives way. None ends the thread."""
         while True:
             try:
-                return self.events.put_nowait(event)
+                return self.events.put_nowait(None if event is None else (event, time.monotonic()))
             except queue.Full:
                 with contextlib.suppress(queue.Empty):
                     self.events.get_nowait()
                     self.dropped += 1
 
     def run(self) -> None:
-        while (event := self.events.get()) is not None:
+        while (offered := self.events.get()) is not None:
+            event, since_s = offered
+            if event["state"] == State.ACCEPTED and time.monotonic() - since_s > self._in_force_s:
+                self.dropped += 1
+                self._log(f"action {self.action.kind} on {event['state']} came too late: the one before took so long")
+                continue
             try:
                 self._perform(event)
                 self.done += 1
@@ -97,14 +111,15 @@ class Worker(threading.Thread):
 
 def _reason(error: Exception) -> str:
     """In one line, without the address, which may hold a password."""
-    return type(error).__name__ if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"[:200]
+    tells_it = isinstance(error, ValueError | http.client.HTTPException)
+    return type(error).__name__ if tells_it else f"{type(error).__name__}: {error}"[:200]
 
 
 class Actions(AbstractContextManager["Actions"]):
     """All actions of a device. Raises MissingError at once when one needs a package that is not installed."""
 
-    def __init__(self, actions: Iterable[Action], log: Log):
-        self.workers = [Worker(action, PERFORM[action.kind](action), log) for action in actions]
+    def __init__(self, actions: Iterable[Action], log: Log, in_force_s: float = Timing.hold_s):
+        self.workers = [Worker(action, PERFORM[action.kind](action), log, in_force_s) for action in actions]
         for worker in self.workers:
             worker.start()
 

@@ -84,6 +84,16 @@ class Challenge:
         self.state = ASKING
 
     @property
+    def at_rest(self) -> bool:
+        """Whether the face looks as it did when the challenge began."""
+        return self._at_rest
+
+    @property
+    def left(self) -> int:
+        """Turns that have not been made yet."""
+        return len(self._turns)
+
+    @property
     def asked(self) -> int:
         """1: to the person's left, which is the picture's right; −1: to their right; 0: straight on."""
         return self._turns[0] if self._at_rest and self._turns else 0

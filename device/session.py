@@ -8,13 +8,15 @@ from enum import StrEnum
 
 import numpy as np
 
-from device.decision import ACCEPTED, UNKNOWN, Decision, Evidence, SequentialTest
+from device.decision import ACCEPTED, REJECTED, UNKNOWN, Decision, Evidence, SequentialTest
 from device.liveness import ASKING, SPOOF, Challenge, Liveness
 from device.pipeline import Observation
 from device.quality import ADVICE
 from device.sources.base import Outage
 
 LEFT_S = 1.0  # a face unseen for so long has left, and what was known of it is forgotten
+ANSWERED = 2  # usable frames at rest before the last turn, at least: they say who it is that answers a challenge
+GAVE_UP = 1 / 3  # of the frames that a visit may have: who leaves undecided after these has failed, else has passed by
 
 
 class State(StrEnum):
@@ -68,6 +70,7 @@ class _Visit:
     again_s: float = 0.0  # when a face that was not accepted may be tried again
     suspect_frames: int = 0
     challenge: Challenge | None = None
+    left: int = 0  # turns of it that had not been made when `evidence` began
 
 
 @dataclass
@@ -87,7 +90,10 @@ class Session:
         self._failures = self._lockouts = 0
 
     def inherit(self, other: Session) -> None:
-        """Take over what counts against visitors, and the state shown: a reload opens no door and lifts no lock-out."""
+        """Take over what counts against visitors, and the state shown: a reload lifts no lock-out.
+
+        Whoever stands there is judged anew.
+        """
         self._locked_until_s, self._failures, self._lockouts = other._locked_until_s, other._failures, other._lockouts
         self._last = other._last
 
@@ -108,7 +114,8 @@ class Session:
         accepted = [(seen, made) for seen, made in decisions if made.outcome == ACCEPTED]
         if decisions:
             return self._decide(*(accepted or decisions)[0], time_s)
-        if self._held and (time_s < self._until_s or self._still_there(observations)):
+        accepted_one = self._held is not None and self._held.state is State.ACCEPTED
+        if self._held and (time_s < self._until_s or (accepted_one and self._still_there(observations))):
             return self._repeat(self._held, time_s)
         self._held = None
         return self._describe(observations[0], time_s)
@@ -129,10 +136,24 @@ class Session:
             visit = self._visits[seen.track] = _Visit(self.test.begin(), time_s, time_s)
         if visit.outcome == ACCEPTED:
             return self._doubt(visit, seen, time_s)
-        if visit.outcome or (visit.challenge and visit.challenge.state == ASKING):
+        if visit.outcome:
             return None
-        made = self._weigh(visit, seen, time_s, rgb)
+        asked = visit.challenge is not None and visit.challenge.state == ASKING
+        made = self._watched(visit, seen) if asked else self._weigh(visit, seen, time_s, rgb)
         return (seen, made) if made else None
+
+    def _watched(self, visit: _Visit, seen: Observation) -> Decision | None:
+        """A usable frame of somebody who answers a challenge. At rest it says who that is, anew after each turn.
+
+        It may end the visit badly: a picture that was recognised may have given way to a head that turns.
+        """
+        assert visit.challenge is not None
+        if not visit.challenge.at_rest:
+            return None
+        if visit.left != visit.challenge.left:
+            visit.evidence, visit.left = self.test.begin(), visit.challenge.left
+        made = visit.evidence.add(seen.scores)
+        return made if made and made.outcome == REJECTED else None
 
     def _doubt(self, visit: _Visit, seen: Observation, time_s: float) -> tuple[Observation, Decision] | None:
         """Who was accepted and stays is checked on, without being accepted anew: another may have taken their place."""
@@ -148,7 +169,10 @@ class Session:
         assert seen.face is not None
         if self.liveness and rgb is not None:
             visit.suspect_frames += self.liveness.suspects(rgb, seen.face)
+        unseen = visit.challenge is not None and (visit.left > 1 or visit.evidence.frames < ANSWERED)
         made = visit.evidence.add(seen.scores)
+        if unseen:  # the challenge is met, by nobody knows whom
+            return visit.evidence.decision(UNKNOWN)
         if made is None and time_s - visit.began_s >= self.timing.decide_within_s:
             made = visit.evidence.decision(UNKNOWN)
         if made is None or made.outcome != ACCEPTED or self.liveness is None:
@@ -156,9 +180,9 @@ class Session:
         if 2 * visit.suspect_frames > made.frames:
             return visit.evidence.decision(SPOOF)
         if visit.challenge is None and (challenge := self.liveness.challenge(time_s)):
-            # Who answers must be who was recognised: evidence begins anew once the challenge is met.
+            # Who answers must be who was recognised: evidence begins anew, and counts while they answer.
             visit.challenge, visit.evidence, visit.suspect_frames = challenge, self.test.begin(), 0
-            visit.began_s = time_s + self.liveness.settings.within_s
+            visit.began_s, visit.left = time_s + self.liveness.settings.within_s, challenge.left
             return None
         return made
 
@@ -176,7 +200,10 @@ class Session:
         return self._held
 
     def _count(self, accepted: bool, time_s: float) -> None:
-        """Failures in a row lock the device out, longer each time; an acceptance clears the count."""
+        """Failures in a row lock the device out, longer each time; an acceptance clears the count.
+
+        To leave before the decision is one, or anybody could try without end.
+        """
         if accepted:
             self._failures = self._lockouts = 0
             return
@@ -204,7 +231,12 @@ class Session:
         return self._tell(State.CHECKING, time_s, "", advice, share=share, frames=evidence.frames)
 
     def _forget_who_left(self, time_s: float) -> None:
-        self._visits = {n: visit for n, visit in self._visits.items() if time_s - visit.seen_s <= LEFT_S}
+        for number, visit in list(self._visits.items()):
+            if time_s - visit.seen_s > LEFT_S:
+                del self._visits[number]
+                tried = visit.challenge or visit.evidence.frames >= GAVE_UP * self.test.rates.frames
+                if tried and not visit.outcome:
+                    self._count(False, time_s)
 
     def _repeat(self, held: Status, time_s: float) -> Status:
         return self._tell(held.state, time_s, held.reason, held.advice, held.user, held.share, held.frames)

@@ -135,7 +135,7 @@ def parse_settings(data: bytes, origin: str) -> Settings:
     problems: list[str] = []
     settings = _settings(tables, problems)
     if not problems:
-        problems = [*_combinations(settings)]
+        problems = combinations(settings)
     if problems:
         raise UsageError("\n  ".join([f"{origin} cannot be used:", *problems]))
     return settings
@@ -215,8 +215,8 @@ def _unknown(name: str, known: list[str], prefix: str) -> str:
     return f"{prefix}{name} is unknown; did you mean {near[0]}?" if near else f"{prefix}{name} is unknown"
 
 
-def _combinations(settings: Settings) -> list[str]:
-    """What is wrong between values that are right on their own."""
+def combinations(settings: Settings) -> list[str]:
+    """What is wrong between values that are right on their own, in words."""
     problems = []
     limits, preview = settings.quality, settings.preview
     if limits.min_brightness >= limits.max_brightness or limits.pitch[0] >= limits.pitch[1]:

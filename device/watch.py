@@ -66,6 +66,7 @@ class Watch:
         self.equipment = equipment
         self._next: Equipment | None = None
         self._lock = threading.Lock()
+        self._building = threading.Lock()
 
     def moments(self, source: Source) -> Iterator[Moment]:
         for item in source.frames():
@@ -78,16 +79,20 @@ class Watch:
             yield Moment(item, seen, session.update(seen, item.time_s, item.rgb))
 
     def reload(self, build: Callable[[], Equipment], log: Callable[[str], None]) -> threading.Thread:
-        """Build on a thread of its own; what cannot be built is told, and the present equipment stays."""
+        """Build on a thread of its own; what cannot be built is told, and the present equipment stays.
+
+        Of several reloads, one builds at a time, so that the last one to begin reads what is newest and wins.
+        """
 
         def work() -> None:
-            try:
-                fresh = build()
-            except HyperverifyError as error:
-                log(f"not reloaded: {error}")
-                return
-            with self._lock:
-                replaced, self._next = self._next, fresh
+            with self._building:
+                try:
+                    fresh = build()
+                except HyperverifyError as error:
+                    log(f"not reloaded: {error}")
+                    return
+                with self._lock:
+                    replaced, self._next = self._next, fresh
             if replaced:
                 replaced.__exit__(None, None, None)
             log(f"reloaded: {len(fresh.pipeline.verifiers)} users")

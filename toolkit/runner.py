@@ -53,6 +53,8 @@ class Runner:
                     self._photos(equipment, source)
             else:
                 self.watch(equipment, source)
+        if self.stopped and self.once:  # 0 would open the door
+            raise FaceError("no_decision", "stopped before a decision")
         if self.stopped or (self.service and source.live):
             return
         if self.once or not self.decisions:
@@ -105,7 +107,7 @@ class Runner:
         if settings.preview.kind == "web" or settings.service.metrics or settings.action:
             signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         shows: list[Callable[[Moment], None]] = []
-        actions = stack.enter_context(Actions(settings.action, note))
+        actions = stack.enter_context(Actions(settings.action, note, settings.timing.hold_s))
         if settings.service.metrics:
             stack.enter_context(MetricsServer(metrics, settings.service.metrics))
         if settings.preview.kind == "web":

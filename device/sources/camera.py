@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 import zlib
@@ -134,7 +135,8 @@ class Camera(Source):
 
     def _watch(self) -> Iterator[Frame]:
         """Frames of one opening. Raises CameraError; a camera that is silent or repeats itself is one."""
-        reader = self._reader = _Reader(self._capture)
+        # A capture of its own: a reader that was left behind closes its own when it comes back, not the next one's.
+        reader = self._reader = _Reader(copy.copy(self._capture))
         reader.start()
         limit_s, picture, changed_s = self._timing.open_s, 0, time.monotonic()
         while not self._stop.is_set():

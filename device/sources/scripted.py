@@ -29,6 +29,9 @@ class ScriptedCapture:
         self._number = 0
         self.opened = self.faults = 0
 
+    def __copy__(self) -> ScriptedCapture:
+        return self  # one script for all openings
+
     def open(self) -> None:
         self.opened += 1
         self._step_on_fault()

@@ -31,6 +31,14 @@ def test_run_checks_a_configuration(toolkit: Toolkit, bundle: Path, tmp_path: Pa
     assert "no bundle given" in toolkit("run").err
 
 
+def test_options_cannot_open_what_the_configuration_keeps_shut(toolkit: Toolkit, bundle: Path, tmp_path: Path) -> None:
+    config = tmp_path / "device.toml"
+    config.write_text(f'[users]\nbundles = "{bundle}"\n[preview]\naddress = "0.0.0.0"\n')
+    assert toolkit("run", "--config", config, "--check").code == 0
+    done = toolkit("run", "--config", config, "--check", "--preview", "web")
+    assert (done.code, "needs a token" in done.err) == (2, True), done.err
+
+
 def test_init_device_writes_a_unit_that_fits(toolkit: Toolkit, tmp_path: Path) -> None:
     unit = tmp_path / "hyperverify.service"
     done = toolkit("init-device", tmp_path / "device.toml", "--unit", unit, "--json")

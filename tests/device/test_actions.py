@@ -72,6 +72,19 @@ def test_a_stuck_action_stalls_nobody() -> None:
             worker.events.get_nowait()
 
 
+def test_an_acceptance_that_waited_too_long_opens_nothing(tmp_path: Path) -> None:
+    script = "import sys, time; time.sleep(0.6); open(sys.argv[1], 'a').write(sys.argv[2])"
+    action = Action(command=(sys.executable, "-c", script, str(tmp_path / "out"), "{state} "), timeout_s=60,
+                    on=("accepted", "rejected"))  # fmt: skip
+    logged: list[str] = []
+    with Actions([action], logged.append, in_force_s=0.3) as actions:
+        for state in (State.ACCEPTED, State.ACCEPTED, State.REJECTED):
+            actions.tell(Status(state, 0.0, True))
+        until(lambda: actions.workers[0].events.empty())
+    assert (tmp_path / "out").read_text() == "accepted rejected ", "who is rejected is told late rather than never"
+    assert ["too late" in line for line in logged] == [True]
+
+
 @pytest.fixture
 def web() -> Iterator[tuple[str, list[dict[str, Any]]]]:
     got: list[dict[str, Any]] = []
@@ -89,6 +102,16 @@ def web() -> Iterator[tuple[str, list[dict[str, Any]]]]:
     yield f"http://127.0.0.1:{server.server_port}", got
     server.shutdown()
     server.server_close()
+
+
+@pytest.mark.parametrize(
+    "url", ["http://anna:geheim12@127.0.0.1/hook", "http://127.0.0.1/hook?text=door open&token=geheim12"]
+)
+def test_an_address_that_cannot_be_sent_to_is_refused_and_never_told(url: str) -> None:
+    action = Action(kind="webhook", url=url)
+    assert "cannot be sent" in action.problems()[0]
+    assert "geheim12" not in "".join(perform(action))
+    assert not Action(kind="webhook", url="https://door.example:8443/hook/@token").problems()
 
 
 def test_a_webhook_posts_the_state_and_no_more(web: tuple[str, list[dict[str, Any]]]) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from device.alignment import TEMPLATE
 from device.decision import ACCEPTED, REJECTED, UNKNOWN, Rates, SequentialTest
 from device.detector import Face
+from device.liveness import Challenge, Liveness, LivenessSettings
 from device.pipeline import Observation
 from device.score_model import NORMAL, Levels, ScoreModel
 from device.session import Session, State, Timing
@@ -309,6 +310,63 @@ def test_failures_lock_out_longer_each_time_and_success_forgives() -> None:
             pass
         delays.append(round(door.time_s - start))
     assert delays[0] < delays[1] <= delays[2] <= 15
+
+
+def test_to_leave_before_the_decision_is_a_failure_and_to_pass_by_is_none() -> None:
+    door = Door(lockout_after=3)
+    for visit in range(20):
+        assert door.see(0.28, frames=4, track=visit) == State.CHECKING
+        assert door.see(frames=15) == State.SEARCHING, "who passes by locks nobody out"
+    for visit in range(20, 23):
+        door.see(0.28, frames=12, track=visit)
+        door.see(frames=15)
+    assert door.status.state == State.LOCKED_OUT
+
+
+def test_a_stranger_beside_the_accepted_is_rejected_once_and_not_for_ever() -> None:
+    door = Door()
+    assert door.see(0.9, frames=45) == State.ACCEPTED
+    assert door.see(0.9, -0.9, frames=5) == State.REJECTED
+    assert door.see(0.9, frames=40) != State.REJECTED
+
+
+class Turning(Liveness):
+    """Asks whoever is recognised for a turn to their left and one to their right."""
+
+    def __init__(self) -> None:
+        super().__init__(LivenessSettings(passive=False, challenge="turn", within_s=8.0))
+
+    def challenge(self, time_s: float) -> Challenge:
+        return Challenge(self.settings, time_s, (1, -1))
+
+
+def turned(yaw: float) -> Face:
+    """A face whose nose has moved by `yaw` eye distances."""
+    landmarks = TEMPLATE.copy()
+    landmarks[2, 0] += yaw * np.linalg.norm(landmarks[1] - landmarks[0])
+    return Face(0, 0, 100, 100, 0.9, landmarks)
+
+
+@pytest.mark.parametrize(
+    ("who", "outcome"),
+    [((0.9, 0.9), State.ACCEPTED), ((-0.9, -0.9), State.REJECTED), ((0.9, -0.9), State.REJECTED),
+     ((None, None), State.UNKNOWN)],
+    ids=["the person", "somebody else turns", "somebody else waits between turns", "nobody knows who"],
+)  # fmt: skip
+def test_who_answers_a_challenge_is_who_was_recognised(who: tuple[float | None, float | None], outcome: State) -> None:
+    """A picture that is recognised, taken away while a head turns as asked, and held up again at the end."""
+    session = Session(SequentialTest({"anna": MODEL}, Rates(1e-3, 0.05, 20)), Timing(), Turning())
+    rgb, time_s, states = np.zeros((8, 8, 3), np.uint8), 0.0, []
+    turning, between = who
+    script = [(0, 0.9, 8), (0.3, turning, 4), (0, between, 6), (-0.3, turning, 4), (0, 0.9, 12)]
+    for yaw, score, frames in script:
+        for _ in range(frames):
+            seen = Observation({"anna": score} if score else {}, "" if score else "too_dark", turned(yaw), track=1)
+            states.append(session.update([seen], time_s, rgb).state)
+            time_s += 0.1
+    decided = [state for state in states if state in (State.ACCEPTED, State.REJECTED, State.UNKNOWN)]
+    assert decided[0] == outcome
+    assert State.ACCEPTED not in decided or outcome == State.ACCEPTED
 
 
 def test_an_outage_forgets_people_but_no_lockout() -> None:

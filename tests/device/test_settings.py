@@ -88,13 +88,13 @@ NAMES = sorted({*vars(Settings()), *(key for value in vars(Settings()).values() 
 @given(st.dictionaries(st.sampled_from(NAMES), st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=3), max_size=3))
 @settings(max_examples=200, deadline=None)
 def test_any_tables_are_settings_or_a_clear_refusal(tables: dict[str, dict[str, object]]) -> None:
-    from device.settings import _combinations, _settings  # what TOML can hold, without writing it
+    from device.settings import _settings, combinations  # what TOML can hold, without writing it
 
     problems: list[str] = []
     found = _settings(tables, problems)
     if not problems:
         assert isinstance(found, Settings)
-        _combinations(found)
+        combinations(found)
 
 
 @given(st.binary(max_size=200))

@@ -127,6 +127,44 @@ def test_a_driver_that_hangs_again_and_again_ends_the_process_not_the_patience_o
             pass
 
 
+def test_a_reader_that_was_left_behind_closes_its_own_camera_alone() -> None:
+    handles: list[Handle] = []
+
+    class Handle:
+        closed = False
+
+    class Slow:
+        """Hangs in its first opening, and is opened again meanwhile."""
+
+        name, handle = "slow", None
+
+        def open(self) -> None:
+            self.handle = Handle()
+            handles.append(self.handle)
+
+        def read(self) -> tuple[np.ndarray, None]:
+            assert self.handle is not None
+            if self.handle is handles[0]:
+                time.sleep(0.5)
+            assert not self.handle.closed, "read from a camera that another thread has closed"
+            time.sleep(0.01)
+            return picture(int(time.monotonic() * 1000)), None
+
+        def close(self) -> None:
+            assert self.handle is not None
+            self.handle.closed = True
+
+    timing = CameraTiming(open_s=0.05, frame_s=0.2, first_retry_s=0.01, last_retry_s=0.01, tick_s=0.01)
+    with Camera(Slow(), timing, patient=True) as camera:
+        start, faults = time.monotonic(), set()
+        for item in camera.frames():
+            faults |= {item.kind} if isinstance(item, Outage) else set()
+            if time.monotonic() - start > 1.5:
+                break
+    assert faults == {"frozen"}
+    assert len(handles) == 2
+
+
 def test_a_stop_from_elsewhere_ends_the_frames_at_once() -> None:
     with Camera(ScriptedCapture(picture, []), CameraTiming(), patient=True) as camera:
         threading.Timer(0.05, camera.stop).start()

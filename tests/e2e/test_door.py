@@ -195,6 +195,25 @@ def test_a_device_waits_for_its_camera_reloads_and_ends(bundle: Path, tmp_path: 
         manager.close()
 
 
+def test_to_be_stopped_before_a_decision_is_no_acceptance(bundle: Path, tmp_path: Path) -> None:
+    """`toolkit run --once && echo open` opens on 0 alone."""
+    config = configure(tmp_path, bundle, "97")
+    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    manager.bind(str(tmp_path / "notify"))
+    manager.settimeout(120)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "NOTIFY_SOCKET": str(tmp_path / "notify")}
+    command = [sys.executable, "-m", "toolkit", "run", "--config", config, "--once"]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, cwd=tmp_path, text=True)
+    try:
+        assert manager.recv(100) == b"READY=1"
+        process.send_signal(signal.SIGTERM)
+        assert "stopped before a decision" in process.communicate(timeout=60)[1]
+        assert process.returncode == 4
+    finally:
+        process.kill()
+        manager.close()
+
+
 def test_nothing_with_pixels_is_written(bundle: Path, people: dict[str, scenes.Portrait], tmp_path: Path) -> None:
     """Under strace: no file is opened for writing but what the command's own pictures never touch."""
     import shutil
