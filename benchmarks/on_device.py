@@ -10,7 +10,6 @@ from benchmarks.facts import device_facts
 from benchmarks.latency import Timing, all_core_latencies, end_to_end, forms, probe, stage_latencies
 from benchmarks.peak import achieved, int8_peak
 from benchmarks.sustained import sustain
-from device.runtimes import installed_runtimes
 from export.manifest import Bundle, open_bundle
 
 
@@ -25,7 +24,7 @@ def measure_bundle(folder: Path, runs: int, threads: int, sustain_s: float = 0.0
     timings: dict[str, Timing] = stage_latencies(bundle, runs, threads)
     if threads == 1:
         timings |= all_core_latencies(bundle, runs)
-    probes = {runtime: probe(folder, runtime) for runtime in installed_runtimes()}
+    probes = {runtime: probe(folder, runtime) for runtime, precision in forms(bundle) if precision == "int8"}
     result: dict[str, Any] = {
         "samples_ms": {name: list(timing.samples_ms) for name, timing in timings.items()},
         "peak_memory_bytes": {runtime: int(found["peak_bytes"]) for runtime, found in probes.items()},

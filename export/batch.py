@@ -23,6 +23,7 @@ from export.bundle import BundleContent, bundle_manifest
 from export.manifest import DETECTOR, MANIFEST, MODELS, check_name, manifest_bytes
 from export.stencil import Stencil, file_tensors
 from models.generator import Generator
+from toolkit.atomic import write_atomically
 from toolkit.errors import InputError, UsageError
 
 BLOCK = 64  # people whose weights are generated at once
@@ -48,7 +49,9 @@ class FolderSink(Sink):
         self._path, self._detector = path, path / DETECTOR
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _write(self._detector, detector)
+            # Every bundle there links to it: what is the same stays, and what is not gets a file of its own.
+            if not self._detector.is_file() or self._detector.read_bytes() != detector:
+                write_atomically(self._detector, detector)
         except OSError as error:
             raise UsageError(f"cannot write to {path}", got=error.strerror, do="choose a writable folder") from error
 
@@ -82,6 +85,7 @@ class TarSink(Sink):
             except OSError as error:
                 raise UsageError(f"cannot write {path}", got=error.strerror, do="choose a writable file") from error
             self._done, end = _complete(path)
+            os.fchmod(stream.fileno(), 0o600)  # of a tar that was copied back, too
             stream.truncate(end)
             stream.seek(end)
         assert stream is not None
@@ -119,6 +123,8 @@ def _complete(path: Path) -> tuple[set[str], int]:
     Raises InputError for a file that is something else.
     """
     done, end, size = set(), 0, path.stat().st_size
+    if size and not _begins_as_ours(path):
+        raise InputError(f"{path} is no tar file of bundles", do="name another file")
     try:
         with tarfile.open(path, "r:") as archive:
             for member in archive:
@@ -128,11 +134,8 @@ def _complete(path: Path) -> tuple[set[str], int]:
                 if member.name.endswith(f".hvb/{MANIFEST}") and stop <= size:
                     done.add(member.name.removesuffix(f".hvb/{MANIFEST}"))
                     end = stop
-    except tarfile.TarError as error:
-        if size and not end and not _begins_as_ours(path):
-            raise InputError(f"{path} is no tar file of bundles", do="name another file") from error
-    if size and not end and not _begins_as_ours(path):
-        raise InputError(f"{path} is no tar file of bundles", do="name another file")
+    except tarfile.TarError:
+        pass  # cut off: what is whole counts
     return done, end
 
 

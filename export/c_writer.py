@@ -145,7 +145,7 @@ class _Writer:
     def _constants(self) -> dict[str, object]:
         convs = [layer for layer in self.spec.layers if layer.kind == "conv"]
         windows = [layer for layer in self.spec.layers if layer.kind in ("conv", "depthwise")]
-        widest = max(layer.out_channels for layer in self.spec.layers)
+        widest = max(3, *(layer.out_channels for layer in self.spec.layers))  # the picture's colours are channels too
         factor = LINEAR.scale / LEAKY.scale * 256
         return {
             "MAX_CHANNELS": widest,

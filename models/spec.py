@@ -323,7 +323,7 @@ def _block(name: str, before: Layer, width: int, stride: int, expansion: int, ke
         *([Layer("mean", "mean", hidden, hidden)] if join else []),
         Layer(f"{name}.project", "conv", hidden, width),
     ]
-    if stride == 1 and width == channels:
+    if stride == 1 and width == channels and before.activation == "linear":  # integer code adds no leaky outputs
         layers.append(Layer(f"{name}.add", "add", width, width, skip=before.name))
     return layers
 

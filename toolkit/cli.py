@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -93,6 +94,9 @@ def main() -> None:
     """Run the command line; every ending is one sentence and an exit code of `toolkit/errors.py`."""
     # `toolkit … | head` ends quietly, as other tools do; its exit code is then the signal's, never "accepted".
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    for stream in (sys.stdout, sys.stderr):  # a file's name that is no text must not cost the decision about it
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(_exit_code())
 
 

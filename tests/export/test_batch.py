@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from device.open import open_pipeline
+from export.batch import FolderSink
 from export.bundle import write_model
-from export.manifest import DETECTOR, open_bundle
+from export.manifest import DETECTOR, MANIFEST, open_bundle
 from export.quantize import quantise
 from export.stencil import Stencil, file_tensors
 from models.generator import Generator
@@ -62,6 +63,9 @@ def test_a_folder_of_bundles_goes_on_where_it_ended(
     with open_pipeline(open_bundle(tmp_path / "all" / "person 3.hvb"), "litert", "int8") as pipeline:
         assert pipeline.observe(np.full((480, 640, 3), 90, np.uint8)).reason == "no_face"
 
+    benched = toolkit("bench", tmp_path / "all" / "person 3.hvb", "--runs", 20, "--json")
+    assert (benched.code, benched.json["counted_from_onnx"]) == (0, None), benched.err  # no fp32 file to count
+
     gone = tmp_path / "all" / "person 3.hvb"
     gone.rename(tmp_path / "all" / ".person 3.hvb.part")  # as a kill leaves it
     again = toolkit(*command).json
@@ -77,9 +81,11 @@ def test_a_tar_file_that_was_cut_is_completed_to_the_same_bytes(toolkit: Toolkit
     assert (tmp_path / "all.tar").stat().st_mode & 0o077 == 0
     for part in (0.3, 0.55, 0.95):
         (tmp_path / "cut.tar").write_bytes(whole[: int(len(whole) * part)])
+        (tmp_path / "cut.tar").chmod(0o644)  # copied back
         done = toolkit("export-batch", source, "--out", tmp_path / "cut.tar", "--json")
         assert 0 < done.json["written"] <= PEOPLE
         assert (tmp_path / "cut.tar").read_bytes() == whole
+        assert (tmp_path / "cut.tar").stat().st_mode & 0o077 == 0
     with tarfile.open(fileobj=io.BytesIO(whole)) as archive:
         archive.extractall(tmp_path / "out", filter="data")
         assert {member.mtime for member in archive.getmembers()} == {0}
@@ -112,6 +118,32 @@ def test_a_file_that_is_no_archive_of_ours_is_kept(toolkit: Toolkit, source: Pat
     (tmp_path / "mine.tar").write_bytes(b"my own things" * 1000)
     assert toolkit("export-batch", source, "--out", tmp_path / "mine.tar").code == 4
     assert (tmp_path / "mine.tar").read_bytes() == b"my own things" * 1000
+    assert toolkit("export-batch", source, "--out", tmp_path / "all").code == 0
+    with tarfile.open(tmp_path / "people.tar", "w") as archive:  # of bundles, but packed by somebody
+        archive.add(tmp_path / "all" / "000000.hvb", "anna.hvb")
+        archive.add(tmp_path / "all" / "000000.hvb" / MANIFEST, "notes.txt")
+    packed = (tmp_path / "people.tar").read_bytes()
+    assert toolkit("export-batch", source, "--out", tmp_path / "people.tar").code == 4
+    assert (tmp_path / "people.tar").read_bytes() == packed
+
+
+def test_a_detector_of_another_version_leaves_the_bundles_that_are_there(tmp_path: Path) -> None:
+    for detector, name in ((b"first", "anna"), (b"first", "bert"), (b"second", "cleo")):
+        with FolderSink(tmp_path, detector) as sink:
+            sink.put(name, {MANIFEST: b"{}"})
+    found = {name: (tmp_path / f"{name}.hvb" / DETECTOR) for name in ("anna", "bert", "cleo")}
+    assert {name: path.read_bytes() for name, path in found.items()} == {
+        "anna": b"first", "bert": b"first", "cleo": b"second",
+    }  # fmt: skip
+    assert found["anna"].stat().st_ino == found["bert"].stat().st_ino, "stored once"
+
+
+SMALL_BIAS = mobile_spec(64, 8, ((16, 2), (16, 1), (24, 2), (24, 1), (24, 1)), 3, 64, half=0)
+
+
+def test_a_tensor_of_few_bytes_is_found_though_they_stand_elsewhere_too() -> None:
+    for kind, precision in (("onnx", "int8"), ("tflite", "int8"), ("onnx", "fp32"), ("tflite", "fp32")):
+        Stencil(SMALL_BIAS, kind, precision)
 
 
 def test_json_and_a_stream_do_not_share_stdout(toolkit: Toolkit, source: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -203,7 +204,12 @@ def test_what_c_cannot_do_is_refused() -> None:
 
 
 def test_adding_outputs_of_two_scales_is_refused_by_all_integer_code() -> None:
-    spec = mobile_spec(48, 9, ((9, 1), (17, 2)), half=0)  # its first block adds the stem's leaky output
+    plain = mobile_spec(48, 9, ((9, 1), (17, 2)), half=0)
+    assert all(layer.kind != "add" for layer in plain.layers), "nobody is led to the stem's leaky output"
+    end = [layer.name for layer in plain.layers].index("block1.project") + 1
+    spec = replace(
+        plain, layers=(*plain.layers[:end], Layer("block1.add", "add", 9, 9, skip="stem"), *plain.layers[end:])
+    )
     for refuse in (write_c, IntegerVerifier):
         with pytest.raises(ArtifactError, match=r"layer block1\.add: integer code adds linear outputs only"):
             refuse(spec, np.zeros(spec.params, np.float32))

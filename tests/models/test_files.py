@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import dataclasses
 import hashlib
+import socket
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -77,6 +78,23 @@ def test_fetch_keeps_the_right_file_only(model: ModelFile, server: tuple[str, Pa
     with pytest.raises(ArtifactError, match="another file than the pinned one"):
         fetch_model(model, f"{url}/w.onnx")
     assert not list(model_folder().iterdir())
+
+
+def test_a_download_that_ends_early_is_the_networks_fault_not_the_files(model: ModelFile) -> None:
+    answers = [b"Content-Length: 1100\r\n\r\nthe weights", b"Transfer-Encoding: chunked\r\n\r\n44c\r\nthe weights"]
+
+    def serve(listener: socket.socket) -> None:
+        for answer in answers:
+            with listener.accept()[0] as peer:
+                peer.recv(4096)
+                peer.sendall(b"HTTP/1.1 200 OK\r\n" + answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, args=(listener,), daemon=True).start()
+        for _ in answers:
+            with pytest.raises(MissingError, match="cannot download"):
+                fetch_model(model, f"http://127.0.0.1:{listener.getsockname()[1]}/w.onnx")
+    assert not (model_folder() / model.file).exists()
 
 
 def test_fetch_unpacks_bzip2_and_reports_failures(model: ModelFile, server: tuple[str, Path]) -> None:

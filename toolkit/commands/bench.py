@@ -100,7 +100,7 @@ def bench(
     from benchmarks.compare import read_baseline
     from export.manifest import open_bundle
 
-    _check_usage(peers, bool(on or baseline or sustained), bool(faces or pairs or plot))
+    _check_usage(peers, bool(on or baseline or sustained or raw or threads > 1), bool(faces or pairs or plot))
     if peers:
         from toolkit.commands.peers import bench_peers
 
@@ -113,6 +113,8 @@ def bench(
         _save_raw(raw, measured)
     if before:
         result["comparison"] = _compare(before, measured, tolerance)
+        if not result["comparison"]:  # a gate that compares nothing must not pass
+            raise UsageError(f"{baseline} has no stage in common with this measurement", do="measure both in one way")
     emit(result, json, lambda: _human(result))
     return _check_regression(result, baseline)
 
@@ -120,8 +122,8 @@ def bench(
 def _check_usage(peers: bool, devices: bool, accuracy: bool) -> None:
     """Raises UsageError for options that do not belong together."""
     if peers and devices:
-        what = "--peers measures here and compares with other networks"
-        raise UsageError(what, do="leave out --on, --baseline and --sustained")
+        what = "--peers measures here, on one thread, and compares with other networks"
+        raise UsageError(what, do="leave out --on, --baseline, --sustained, --raw and --threads")
     if accuracy and not peers:
         raise UsageError("--faces, --pairs and --plot belong to --peers", do="add --peers")
 
@@ -141,10 +143,13 @@ def _counts(bundle: OpenBundle) -> dict[str, Any]:
     spec = bundle.spec
     counts: dict[str, Any] = {"params": spec.params, "macs": spec.macs, "flops": spec.flops}
     counts["file_bytes"] = {name: len(bundle.read(name)) for name in FILES if name in bundle.manifest["files"]}
+    uncounted = counts | {"counted_from_onnx": None, "counted_by_profiler": None}
+    if MODELS["onnx", "fp32"] not in bundle.manifest["files"]:  # as `export-batch` leaves it out
+        return uncounted
     try:
         from benchmarks.graph_count import count_onnx, count_profiled
     except ImportError:
-        return counts | {"counted_from_onnx": None, "counted_by_profiler": None}
+        return uncounted
     for name, way in (("counted_from_onnx", count_onnx), ("counted_by_profiler", count_profiled)):
         count = way(bundle.read(MODELS["onnx", "fp32"]))
         if (count.params, count.macs) != (spec.params, spec.macs):
@@ -231,7 +236,7 @@ def _human(r: dict[str, Any]) -> str:
     counted = (
         "the ONNX file and its runtime's profiler agree"
         if r["counted_from_onnx"]
-        else "not counted again: onnx is not installed"
+        else "not counted again: that takes the bundle's fp32 ONNX file and onnx"
     )
     head = [
         f"{r['params']} parameters, {r['macs'] / 1e6:.2f} MMACs = {r['flops'] / 1e6:.2f} MFLOPs ({counted})",
