@@ -154,6 +154,8 @@ def test_key_rotation_and_revocation_reach_devices_with_the_next_deploy(fleet: F
     old = fleet.run("keys", "show", "--json").json["keys"][0]["key"]
     assert fleet.run("keys", "rotate").code == 0
     assert fleet.run("keys", "revoke", old).code == 0
+    again = fleet.run("deploy", releases[0], "--to", "device0", "--json")
+    assert again.json["devices"][0]["people"][0]["action"] == "replaced", "its signature counts no more"
     assert fleet.run("deploy", releases[1], "--to", "device0").code == 0
     trust = json.loads((fleet.hosts[0].root / "etc/hyperverify/keys/trust.json").read_text())
     assert trust["keyring"]["revoked"] == [old]
