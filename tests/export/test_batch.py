@@ -142,8 +142,10 @@ SMALL_BIAS = mobile_spec(64, 8, ((16, 2), (16, 1), (24, 2), (24, 1), (24, 1)), 3
 
 
 def test_a_tensor_of_few_bytes_is_found_though_they_stand_elsewhere_too() -> None:
+    theta = np.random.default_rng(3).normal(0, 0.05, SMALL_BIAS.params).astype(np.float32)
     for kind, precision in (("onnx", "int8"), ("tflite", "int8"), ("onnx", "fp32"), ("tflite", "fp32")):
-        Stencil(SMALL_BIAS, kind, precision)
+        filled = Stencil(SMALL_BIAS, kind, precision).fill(file_tensors(SMALL_BIAS, theta, precision))
+        assert filled == write_model(SMALL_BIAS, theta, kind, precision)
 
 
 def test_json_and_a_stream_do_not_share_stdout(toolkit: Toolkit, source: Path, tmp_path: Path) -> None:

@@ -139,12 +139,18 @@ def test_rotation_and_revocation_reach_the_device_by_a_chain_of_signatures(world
     assert not (world.keys.folder / f"{old}.pem").exists()
 
 
-def test_a_rollback_does_not_bring_back_what_a_revoked_key_signed(world: World) -> None:
+def with_a_revoked_key(world: World) -> str:
+    """The key that signed what is installed, revoked, and the device knows it."""
     world.installer.install(world.parcel(1))
-    stolen = world.keys.active_id()
+    old = world.keys.active_id()
     world.keys.rotate()
-    world.keys.revoke(stolen)
+    world.keys.revoke(old)
     world.installer.update_trust(world.keys.chain())
+    return old
+
+
+def test_a_rollback_does_not_bring_back_what_a_revoked_key_signed(world: World) -> None:
+    stolen = with_a_revoked_key(world)
     world.installer.install(world.parcel(2, OTHER_FILES))
     with pytest.raises(ArtifactError, match=f"earlier version of anna is refused.* {stolen} was revoked"):
         world.installer.rollback("anna")
@@ -162,11 +168,7 @@ def test_folders_that_are_links_are_not_followed(world: World, tmp_path: Path) -
 
 
 def test_a_revoked_key_shows_in_the_health_of_what_it_signed(world: World) -> None:
-    world.installer.install(world.parcel(1))
-    old = world.keys.active_id()
-    world.keys.rotate()
-    world.keys.revoke(old)
-    world.installer.update_trust(world.keys.chain())
+    with_a_revoked_key(world)
     (row,) = world.installer.inventory()
     assert "revoked" in row["health"]
     assert world.installer.install(world.parcel(1))["changed"], "signing it again mends it"
