@@ -80,13 +80,8 @@ class Challenge:
         self._turns = list(turns or (secrets.choice((-1, 1)) for _ in range(settings.steps)))
         self._until_s = time_s + settings.within_s
         self._rest: float | None = None
-        self._at_rest = False
+        self.at_rest = False  # whether the face looks as it did when the challenge began
         self.state = ASKING
-
-    @property
-    def at_rest(self) -> bool:
-        """Whether the face looks as it did when the challenge began."""
-        return self._at_rest
 
     @property
     def left(self) -> int:
@@ -96,7 +91,7 @@ class Challenge:
     @property
     def asked(self) -> int:
         """1: to the person's left, which is the picture's right; −1: to their right; 0: straight on."""
-        return self._turns[0] if self._at_rest and self._turns else 0
+        return self._turns[0] if self.at_rest and self._turns else 0
 
     @property
     def words(self) -> str:
@@ -111,11 +106,11 @@ class Challenge:
             self._rest = yaw
         turned = yaw - self._rest
         if abs(turned) < REST:
-            self._at_rest = True
+            self.at_rest = True
             if not self._turns:
                 self.state = LIVE
-        elif self._at_rest and self._turns and abs(turned) > TURN:
-            self._at_rest = False
+        elif self.at_rest and self._turns and abs(turned) > TURN:
+            self.at_rest = False
             if turned * self._turns.pop(0) < 0:
                 self.state = SPOOF
         if self.state == ASKING and time_s > self._until_s:

@@ -114,8 +114,7 @@ class Session:
         accepted = [(seen, made) for seen, made in decisions if made.outcome == ACCEPTED]
         if decisions:
             return self._decide(*(accepted or decisions)[0], time_s)
-        accepted_one = self._held is not None and self._held.state is State.ACCEPTED
-        if self._held and (time_s < self._until_s or (accepted_one and self._still_there(observations))):
+        if self._held and (time_s < self._until_s or self._still_there(self._held, observations)):
             return self._repeat(self._held, time_s)
         self._held = None
         return self._describe(observations[0], time_s)
@@ -213,8 +212,10 @@ class Session:
             self._locked_until_s = time_s + delay_s
             self._failures, self._lockouts = 0, self._lockouts + 1
 
-    def _still_there(self, observations: Sequence[Observation]) -> bool:
+    def _still_there(self, held: Status, observations: Sequence[Observation]) -> bool:
         """Who was accepted and has not left is not checked again and again."""
+        if held.state is not State.ACCEPTED:
+            return False
         there = [self._visits.get(seen.track) for seen in observations if seen.face is not None]
         return any(visit is not None and visit.outcome == ACCEPTED for visit in there)
 

@@ -134,11 +134,14 @@ def parse_settings(data: bytes, origin: str) -> Settings:
         raise UsageError(f"{origin} is not TOML", got=str(error).splitlines()[0][:200]) from error
     problems: list[str] = []
     settings = _settings(tables, problems)
-    if not problems:
-        problems = combinations(settings)
+    refuse(problems or combinations(settings), origin)
+    return settings
+
+
+def refuse(problems: list[str], origin: str) -> None:
+    """Raises UsageError naming every one of the problems that settings of this origin have, if any."""
     if problems:
         raise UsageError("\n  ".join([f"{origin} cannot be used:", *problems]))
-    return settings
 
 
 def _settings(tables: dict[str, Any], problems: list[str]) -> Settings:

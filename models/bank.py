@@ -8,7 +8,6 @@ are memory-mapped, so that a large bank costs the memory of the faces in use.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from models.files import sha256_of_arrays
 from models.spec import WHOLE, VerifierSpec
 from toolkit.atomic import write_atomically
 from toolkit.errors import ArtifactError, InputError, MissingError
@@ -54,7 +54,7 @@ class Bank:
     @property
     def sha256(self) -> str:
         """Of templates and identities: which bank this is, without reading every pixel."""
-        return hashlib.sha256(self.templates.tobytes() + self.identity.tobytes()).hexdigest()
+        return sha256_of_arrays(self.templates, self.identity)
 
 
 def write_bank(

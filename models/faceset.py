@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 from models.backbone import Backbone
 from models.facedata import decoded, face_blocks
 from models.facestream import Split, own_numbers, told_apart
+from models.files import sha256_of_arrays
 from models.spec import Framing
 from toolkit.errors import InputError
 
@@ -37,9 +37,7 @@ class FaceSet:
     @property
     def sha256(self) -> str:
         """Of templates and identities: which faces these are, without reading every pixel."""
-        digest = hashlib.sha256(self.templates.data)
-        digest.update(self.identity.data)
-        return digest.hexdigest()
+        return sha256_of_arrays(self.templates, self.identity)
 
     @property
     def photos(self) -> FaceSet:

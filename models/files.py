@@ -11,8 +11,12 @@ import importlib.util
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from toolkit.errors import ArtifactError, MissingError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,14 @@ def find_model(name: str, given: Path | None = None) -> Path:
         got=f"nothing at {' or '.join(searched)}" + (f" and no package {model.carrier}" if model.carrier else ""),
         do=f"run `toolkit models fetch {name}`{package}",
     )
+
+
+def sha256_of_arrays(*arrays: np.ndarray) -> str:
+    """Of the bytes of contiguous arrays, one after the other, without a copy."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(array.data)
+    return digest.hexdigest()
 
 
 def sha256_of(path: Path) -> str:

@@ -130,8 +130,8 @@ class Trainer:
             weights, steps = self._read(checkpoint, grow)
             networks.append(weights)
             self._take(weights, checkpoint)
-            self.origin = (self.origin or "") + sha256_of(checkpoint)
             self.start_steps = max(self.start_steps or 0, steps)
+        self.origin = "".join(map(sha256_of, checkpoints))
         if len(networks) > 1:
             mean = self.build()  # every process makes the same one, with a normalisation of its own
             take(mean, mean_of(networks), checkpoints[0])

@@ -65,9 +65,7 @@ def compare(before: Samples, after: Samples, tolerance: Tolerance = 0.1, json: J
     from benchmarks.compare import read_baseline
 
     first, second = read_baseline(before), read_baseline(after)
-    rows = _compare(first, second, tolerance)
-    if not rows:
-        raise UsageError(f"{before} and {after} have no stage in common", do="measure both with one version")
+    rows = _compare(first, second, tolerance, f"{before} and {after}")
     result = {"kind": "comparison", "before": before.name, "after": after.name, "tolerance": tolerance,
               "comparison": rows}  # fmt: skip
     emit(result, json, lambda: _human_comparison(rows))
@@ -112,9 +110,7 @@ def bench(
     if raw:
         _save_raw(raw, measured)
     if before:
-        result["comparison"] = _compare(before, measured, tolerance)
-        if not result["comparison"]:  # a gate that compares nothing must not pass
-            raise UsageError(f"{baseline} has no stage in common with this measurement", do="measure both in one way")
+        result["comparison"] = _compare(before, measured, tolerance, f"{baseline} and this measurement")
     emit(result, json, lambda: _human(result))
     return _check_regression(result, baseline)
 
@@ -205,13 +201,17 @@ def _summaries(measured: dict[str, Any], threads: int) -> dict[str, Any]:
     return result
 
 
-def _compare(before: dict[str, Any], measured: dict[str, Any], tolerance: float) -> list[dict[str, Any]]:
+def _compare(before: dict[str, Any], measured: dict[str, Any], tolerance: float, both: str) -> list[dict[str, Any]]:
+    """Raises UsageError, naming `both`, without a stage in common: a gate that compares nothing must not pass."""
     from benchmarks.compare import compare
 
     was, now = before["device"].get("processor"), measured["device"]["processor"]
     if was != now:
         note(f"the baseline was measured on another machine: {was}, now {now}")
-    return compare(before["samples_ms"], measured["samples_ms"], tolerance)
+    rows = compare(before["samples_ms"], measured["samples_ms"], tolerance)
+    if not rows:
+        raise UsageError(f"{both} have no stage in common", do="measure both with one version")
+    return rows
 
 
 def _yardstick(measure_backbone: Any, runs: int) -> Timing | None:

@@ -94,7 +94,7 @@ def _settings(config: Path | None, options: dict[str, Any]) -> Settings:
     """The file's settings with the command line's in their place. Raises UsageError."""
     from dataclasses import replace
 
-    from device.settings import CHOICES, Settings, combinations, read_settings
+    from device.settings import CHOICES, Settings, combinations, read_settings, refuse
 
     settings = read_settings(config) if config else Settings()
     for name, value in options.items():
@@ -104,8 +104,7 @@ def _settings(config: Path | None, options: dict[str, Any]) -> Settings:
         if name in CHOICES and value not in CHOICES[name]:
             raise UsageError(f"unknown {key}", got=value, expected=", ".join(CHOICES[name]))
         settings = replace(settings, **{section: replace(getattr(settings, section), **{key: value})})
-    if problems := combinations(settings):
-        raise UsageError("\n  ".join(["these options and settings do not go together:", *problems]))
+    refuse(combinations(settings), "these options")
     return settings
 
 
