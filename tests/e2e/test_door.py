@@ -156,16 +156,28 @@ def until(done: Callable[[], object]) -> None:
         time.sleep(0.05)
 
 
-def test_a_device_waits_for_its_camera_reloads_and_ends(bundle: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[socket.socket]:
+    """systemd's end of the socket that `environment` names."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(120)
+        yield manager
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(ROOT), "NOTIFY_SOCKET": str(tmp_path / "notify")}
+
+
+def test_a_device_waits_for_its_camera_reloads_and_ends(
+    bundle: Path, tmp_path: Path, manager: socket.socket, environment: dict[str, str]
+) -> None:
     """A camera that is not there: the process lives, says so, serves, reads anew on SIGHUP and ends on SIGTERM."""
     with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
         preview, metrics = one.getsockname()[1], other.getsockname()[1]
     more = f'[preview]\nkind = "web"\nport = {preview}\n[service]\nmetrics = "{metrics}"\n'
     config = configure(tmp_path, bundle, "97", more)
-    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    manager.bind(str(tmp_path / "notify"))
-    manager.settimeout(120)
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "NOTIFY_SOCKET": str(tmp_path / "notify")}
     log = tmp_path / "log"
     with log.open("w") as errors:
         process = subprocess.Popen(
@@ -192,16 +204,13 @@ def test_a_device_waits_for_its_camera_reloads_and_ends(bundle: Path, tmp_path: 
     finally:
         process.kill()
         process.wait()
-        manager.close()
 
 
-def test_to_be_stopped_before_a_decision_is_no_acceptance(bundle: Path, tmp_path: Path) -> None:
+def test_to_be_stopped_before_a_decision_is_no_acceptance(
+    bundle: Path, tmp_path: Path, manager: socket.socket, environment: dict[str, str]
+) -> None:
     """`toolkit run --once && echo open` opens on 0 alone."""
     config = configure(tmp_path, bundle, "97")
-    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    manager.bind(str(tmp_path / "notify"))
-    manager.settimeout(120)
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "NOTIFY_SOCKET": str(tmp_path / "notify")}
     command = [sys.executable, "-m", "toolkit", "run", "--config", config, "--once"]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, cwd=tmp_path, text=True)
     try:
@@ -211,7 +220,6 @@ def test_to_be_stopped_before_a_decision_is_no_acceptance(bundle: Path, tmp_path
         assert process.returncode == 4
     finally:
         process.kill()
-        manager.close()
 
 
 def test_nothing_with_pixels_is_written(bundle: Path, people: dict[str, scenes.Portrait], tmp_path: Path) -> None:
