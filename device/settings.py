@@ -134,14 +134,14 @@ def parse_settings(data: bytes, origin: str) -> Settings:
         raise UsageError(f"{origin} is not TOML", got=str(error).splitlines()[0][:200]) from error
     problems: list[str] = []
     settings = _settings(tables, problems)
-    refuse(problems or combinations(settings), origin)
+    refuse(problems or combinations(settings), f"{origin} cannot be used")
     return settings
 
 
-def refuse(problems: list[str], origin: str) -> None:
-    """Raises UsageError naming every one of the problems that settings of this origin have, if any."""
+def refuse(problems: list[str], what: str) -> None:
+    """Raises UsageError that says `what` is wrong and names every one of the problems, if there are any."""
     if problems:
-        raise UsageError("\n  ".join([f"{origin} cannot be used:", *problems]))
+        raise UsageError("\n  ".join([f"{what}:", *problems]))
 
 
 def _settings(tables: dict[str, Any], problems: list[str]) -> Settings:

@@ -210,7 +210,7 @@ def _compare(before: dict[str, Any], measured: dict[str, Any], tolerance: float,
         note(f"the baseline was measured on another machine: {was}, now {now}")
     rows = compare(before["samples_ms"], measured["samples_ms"], tolerance)
     if not rows:
-        raise UsageError(f"{both} have no stage in common", do="measure both with one version")
+        raise UsageError(f"{both} have no stage in common", do="measure both with one version, in one way")
     return rows
 
 

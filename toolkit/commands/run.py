@@ -104,7 +104,7 @@ def _settings(config: Path | None, options: dict[str, Any]) -> Settings:
         if name in CHOICES and value not in CHOICES[name]:
             raise UsageError(f"unknown {key}", got=value, expected=", ".join(CHOICES[name]))
         settings = replace(settings, **{section: replace(getattr(settings, section), **{key: value})})
-    refuse(combinations(settings), "these options")
+    refuse(combinations(settings), "these options and settings do not go together")
     return settings
 
 
