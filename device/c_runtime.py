@@ -92,9 +92,14 @@ class TracedVerifier:
         self._library.hv_trace(ctypes.c_void_p(values.ctypes.data))
         pixels = np.ascontiguousarray(pixels)
         self._library.hv_score(ctypes.c_void_p(pixels.ctypes.data), self._arena)
-        ends = np.cumsum([math.prod(size) for size in sizes.values()])
-        parts = np.split(values, ends[:-1])
-        return {name: part.reshape(size) for (name, size), part in zip(sizes.items(), parts, strict=True)}
+        twice = [name for name, size in sizes.items() if size[0] == 2]  # by one half of the face, then by the other
+        shown = [*twice, *twice, *(name for name in sizes if name not in twice)]
+        ends = np.cumsum([math.prod(sizes[name][1:]) for name in shown])
+        parts = zip(shown, np.split(values, ends[:-1]), strict=True)
+        found: dict[str, list[np.ndarray]] = {name: [] for name in sizes}
+        for name, part in parts:
+            found[name].append(part.reshape(sizes[name][1:]))
+        return {name: np.stack(maps) for name, maps in found.items()}
 
 
 def _defined(source: bytes, name: bytes) -> int:

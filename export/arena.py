@@ -38,9 +38,14 @@ def plan_arena(spec: VerifierSpec, width_bytes: int) -> Plan:
 
 
 def _buffers(spec: VerifierSpec, width_bytes: int) -> tuple[dict[str, int], dict[str, tuple[int, int]]]:
-    """Size in bytes, and the steps from the one that writes to the last that reads, of every buffer."""
-    counts = {layer.name: prod(spec.shape(layer)) for layer in spec.layers}
-    if not spec.halved:  # halves are made of the pixels themselves
+    """Size in bytes, and the steps from the one that writes to the last that reads, of every buffer.
+
+    One half of a face goes through its layers after the other, in the same places; the last of them keeps both.
+    """
+    halves = [layer.name for layer in spec.layers if spec.maps[layer.name] > 1]
+    kept = halves[-1:]
+    counts = {layer.name: prod(spec.shape(layer)[layer.name not in kept :]) for layer in spec.layers}
+    if not halves:  # halves are made of the pixels themselves
         counts = {"image": spec.input_px**2 * 3} | counts
     sizes = {name: -(-count * width_bytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES for name, count in counts.items()}
     first = {"image": 0}
@@ -49,6 +54,7 @@ def _buffers(spec: VerifierSpec, width_bytes: int) -> tuple[dict[str, int], dict
         first[layer.name], last[layer.name] = step, step + 1
         if layer.skip:
             last[layer.skip] = step
+    first |= dict.fromkeys(kept, 1)
     return sizes, {name: (first[name], last[name]) for name in sizes}
 
 

@@ -80,7 +80,6 @@ class _Writer:
         self.quantised = quantise(spec, theta) if precision == "int8" else {}
         self.plan: Plan = plan_arena(spec, self.width_bytes)
         self.arrays: list[str] = []
-        self.calls: list[str] = []
 
     def header(self, thresholds: dict[str, float]) -> str:
         unit, aligned = (
@@ -113,20 +112,10 @@ class _Writer:
         return f"({math.ceil(value * 128)})" if self.precision == "int8" else f"({_float(value)})"
 
     def source(self) -> str:
-        x = "image"
-        if not self.spec.halved:
-            self.calls.append(f"hv_image(rgb, {self._at(x)}, {self.spec.input_px**2 * 3});")
-        for layer in self.spec.layers:
-            write = getattr(self, f"write_{layer.kind}", None)
-            if write is None:
-                raise ArtifactError(f"layer {layer.name}: the C writer does not know the kind {layer.kind}")
-            write(layer, x)
-            x = layer.name
-            self.calls.append(f"HV_LAYER({self._at(x)}, {prod(self.spec.shape(layer))})")
+        body = "\n".join(f"    {line}" for line in self._body())
         kernels = _kernels(self.precision, "halves" if self.spec.halved else "whole")
         for name, value in self._constants().items():
             kernels = kernels.replace(f"@{name}@", str(value))
-        body = "\n".join(f"    {line}" for line in self.calls)
         return "\n".join(
             [
                 f'#include "{HEADER}"\n',
@@ -137,10 +126,30 @@ class _Writer:
                 f"    {self.activation} *const memory = ({self.activation} *)arena;",
                 *(["    int map;"] if self.spec.halved else []),
                 body,
-                f"    return *({self._at(x)});",
+                f"    return *({self._at(self.spec.head.name)});",
                 "}\n",
             ]
         )
+
+    def _body(self) -> list[str]:
+        """A call for each layer; of those before the mean, all for one half of the face, then all for the other."""
+        lines, x, indent = [], "image", ""
+        if not self.spec.halved:
+            lines.append(f"hv_image(rgb, {self._at(x)}, {self.spec.input_px**2 * 3});")
+        for layer in self.spec.layers:
+            write = getattr(self, f"write_{layer.kind}", None)
+            if write is None:
+                raise ArtifactError(f"layer {layer.name}: the C writer does not know the kind {layer.kind}")
+            if layer.kind == "halves":
+                lines.append("for (map = 0; map < 2; map++) {")
+                indent = "    "
+            if layer.kind == "mean":
+                lines.append("}")
+                indent = ""
+            lines.append(indent + write(layer, x))
+            lines.append(f"{indent}HV_LAYER({self._to(layer)}, {prod(self.spec.shape(layer)[1:])})")
+            x = layer.name
+        return lines
 
     def _constants(self) -> dict[str, object]:
         convs = [layer for layer in self.spec.layers if layer.kind == "conv"]
@@ -179,31 +188,36 @@ class _Writer:
     def _at(self, name: str) -> str:
         return f"memory + {self.plan.offsets[name] // self.width_bytes}"
 
-    def write_halves(self, layer: Layer, _: str) -> None:
-        self.calls.append(f"hv_halves(rgb, {self._at(layer.name)}, {self.spec.input_px}, {layer.kernel});")
+    def _to(self, layer: Layer) -> str:
+        """Where a layer's output goes; the last before a mean keeps what it makes of either half."""
+        place = self.spec.layers.index(layer)
+        kept = self.spec.maps[layer.name] > 1 and self.spec.layers[place + 1].kind == "mean"
+        return self._at(layer.name) + (f" + map * {prod(self.spec.shape(layer)[1:])}" if kept else "")
 
-    def write_mean(self, layer: Layer, x: str) -> None:
-        self.calls.append(f"hv_mean({self._at(x)}, {self._at(layer.name)}, {prod(self.spec.shape(layer))});")
+    def write_halves(self, layer: Layer, _: str) -> str:
+        return f"hv_half(rgb, {self._to(layer)}, {self.spec.input_px}, {layer.kernel}, map);"
 
-    def write_add(self, layer: Layer, x: str) -> None:
+    def write_mean(self, layer: Layer, x: str) -> str:
+        return f"hv_mean({self._at(x)}, {self._to(layer)}, {prod(self.spec.shape(layer))});"
+
+    def write_add(self, layer: Layer, x: str) -> str:
         if layer.activation != "linear":
             raise ArtifactError(f"layer {layer.name}: the C writer knows no {layer.activation} addition")
-        count = prod(self.spec.shape(layer))
-        out = self._at(layer.name)
-        self.calls.append(f"hv_add({self._at(x)}, {self._at(layer.skip)}, {out}, {count});")
+        count = prod(self.spec.shape(layer)[1:])
+        return f"hv_add({self._at(x)}, {self._at(layer.skip)}, {self._to(layer)}, {count});"
 
-    def write_conv(self, layer: Layer, x: str) -> None:
-        self._weighted("hv_conv", layer, x, (2, 3, 1, 0))  # [out, in, k, k] to [k, k, in, out]
+    def write_conv(self, layer: Layer, x: str) -> str:
+        return self._weighted("hv_conv", layer, x, (2, 3, 1, 0))  # [out, in, k, k] to [k, k, in, out]
 
-    def write_depthwise(self, layer: Layer, x: str) -> None:
-        self._weighted("hv_depthwise", layer, x, (2, 3, 1, 0))
+    def write_depthwise(self, layer: Layer, x: str) -> str:
+        return self._weighted("hv_depthwise", layer, x, (2, 3, 1, 0))
 
-    def write_dense(self, layer: Layer, x: str) -> None:
+    def write_dense(self, layer: Layer, x: str) -> str:
         if layer.out_channels != 1:
             raise ArtifactError(f"layer {layer.name}: the C writer knows a dense layer with one output only")
-        self._weighted("hv_dense", layer, x, (2, 3, 1, 0))  # [1, in, k, k] to [k, k, in], as the map lies in memory
+        return self._weighted("hv_dense", layer, x, (2, 3, 1, 0))  # [1, in, k, k] to [k, k, in], as the map lies
 
-    def _weighted(self, kernel: str, layer: Layer, x: str, order: tuple[int, ...]) -> None:
+    def _weighted(self, kernel: str, layer: Layer, x: str, order: tuple[int, ...]) -> str:
         name = _identifier(layer.name).lower()
         size_in, size_out = self._size_before(layer), self.spec.sizes[layer.name]
         shape = [*size_in, layer.in_channels, *size_out, layer.out_channels,
@@ -217,12 +231,7 @@ class _Writer:
             clipped = int(layer.kind != "dense")
             fields = [*shape, int(layer.activation == "leaky"), clipped, f"{name}_weight", f"{name}_bias"]
         self.arrays.append(f"static const hv_layer {name} = {{{', '.join(map(str, fields))}}};\n")
-        if (maps := self.spec.maps[layer.name]) == 1:
-            self.calls.append(f"{kernel}(&{name}, {self._at(x)}, {self._at(layer.name)});")
-            return
-        steps = (prod(size_in) * layer.in_channels, prod(size_out) * layer.out_channels)
-        of, to = (f"{self._at(at)} + map * {step}" for at, step in zip((x, layer.name), steps, strict=True))
-        self.calls.append(f"for (map = 0; map < {maps}; map++) {kernel}(&{name}, {of}, {to});")
+        return f"{kernel}(&{name}, {self._at(x)}, {self._to(layer)});"
 
     def _integer_fields(self, name: str, layer: Layer, order: tuple[int, ...]) -> list[object]:
         q: QuantisedLayer = self.quantised[layer.name]

@@ -89,7 +89,10 @@ def golden(spec: VerifierSpec, theta: np.ndarray) -> tuple[np.ndarray, list[str]
         trace: dict[str, np.ndarray] = {}
         score = int(IntegerVerifier(spec, theta).scores(face[None], trace)[0])
         value = 2166136261
-        for byte in b"".join(layer.tobytes() for layer in trace.values()):
+        twice = [layer for layer in trace.values() if len(layer) == 2]  # the code takes one half after the other
+        shown = [*(left for left, _ in twice), *(right for _, right in twice)]
+        shown += [layer for layer in trace.values() if len(layer) == 1]
+        for byte in b"".join(layer.tobytes() for layer in shown):
             value = (value ^ byte) * 16777619 & 0xFFFFFFFF
         lines.append(f"{score} {value}")
     return faces, lines

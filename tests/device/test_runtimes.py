@@ -64,7 +64,7 @@ def test_only_our_own_c_code_is_compiled(theta: np.ndarray) -> None:
     check_source(DEFAULT_SPEC, own)
     check_source(WHOLE_FACE, write_model(WHOLE_FACE, np.full(WHOLE_FACE.params, 0.01, np.float32), "c", "int8"))
     for old, new in (
-        (b"    hv_halves(", b"    system(0); hv_halves("),
+        (b"    hv_half(", b"    system(0); hv_half("),
         (b"static const int32_t score_bias[] = {", b"static const int32_t score_bias[] = { (int32_t)main,"),
         (b"static const int32_t score_bias[] = {", b"static const int32_t score_bias[] = { 1, "),
         (arena, b"HV_ARENA_BYTES 276"),

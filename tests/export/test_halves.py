@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 import pytest
 import torch
-from tests_support import WHOLE_FACE
 
 from device.c_runtime import CompiledVerifier
 from device.runtimes import RUNTIMES, load_verifier, precisions
@@ -58,7 +58,14 @@ def test_a_mean_of_linear_outputs_is_refused_by_int8_writers_alone(theta: np.nda
         assert verifier.score(face) == pytest.approx(compiled.score(face), abs=FP32_ATOL)
 
 
-def test_the_arena_is_as_small_as_a_whole_faces() -> None:
+def test_the_arena_is_as_small_as_its_fullest_step_and_holds_one_half_at_a_time() -> None:
     plan = plan_arena(DEFAULT_SPEC, 1)
     assert "image" not in plan.offsets, "halves are made of the pixels themselves"
-    assert plan.size_bytes <= plan_arena(WHOLE_FACE, 1).size_bytes
+    steps = range(max(last for _, last in plan.lives.values()) + 1)
+    at_once = [sum(plan.sizes[n] for n, (first, last) in plan.lives.items() if first <= step <= last) for step in steps]
+    assert plan.size_bytes == max(at_once), "no layout takes less"
+    halves = [layer for layer in DEFAULT_SPEC.layers if DEFAULT_SPEC.maps[layer.name] == 2]
+    for layer in halves:
+        maps = 2 if layer == halves[-1] else 1
+        assert plan.sizes[layer.name] == maps * prod(DEFAULT_SPEC.shape(layer)[1:])
+    assert plan.lives[halves[-1].name][0] == 1, "the second half is made where nothing of the first is left"
