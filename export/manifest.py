@@ -63,7 +63,8 @@ class Bundle:
         """The bytes of one file; exactly these bytes were hashed. Raises ArtifactError."""
         entry = self.manifest["files"].get(file)
         if entry is None:
-            raise ArtifactError(f"{self.path} has no {file} in its manifest", do="enrol the person again")
+            do = "enrol the person again, with this form among the --formats if `toolkit export-batch` wrote the bundle"
+            raise ArtifactError(f"{self.path} has no {file} in its manifest", do=do)
         try:
             data = (self.path / file).read_bytes()
         except OSError as error:

@@ -20,7 +20,7 @@ from benchmarks import groups, household, kin
 from benchmarks.comparisons import Comparisons
 from benchmarks.report.build import build, read_results, schema
 from benchmarks.report.document import Axis
-from benchmarks.report.markdown import markdown_table
+from benchmarks.report.markdown import markdown_table, to_markdown
 from benchmarks.report.svg import ticks
 from benchmarks.score_counts import ScoreCounts
 from benchmarks.score_files import summarise
@@ -133,6 +133,20 @@ def test_other_files_are_refused(content: str, message: str, tmp_path: Path) -> 
     (tmp_path / "x.json").write_text(content)
     with pytest.raises(InputError, match=message):
         build(read_results([tmp_path / "x.json"]), "")
+
+
+def test_a_phones_bench_is_a_result(tmp_path: Path) -> None:
+    timing = {"p50_ms": 0.2, "p90_ms": 0.3, "p99_ms": 0.4, "runs": 20}
+    phone = {"processor": "s5e9925", "model": "SM-S901B", "system": "Android 14", "abi": "arm64-v8a"}
+    bench = {
+        "schema_version": 1, "kind": "bench", "command": "toolkit bench anna.hvb --on adb:R58 --json", "threads": 1,
+        "params": 22_601, "flops": 4_780_000, "latency": {"verify/c/int8": timing}, "device": phone,
+        "peak_memory_bytes": {"c": 2_000_000}, "cold_start_ms": {},
+    }  # fmt: skip
+    (tmp_path / "bench.json").write_text(json.dumps(bench))
+    text = to_markdown(build(read_results([tmp_path / "bench.json"]), "phones"))
+    assert "s5e9925" in text
+    assert "| verify/c/int8 | 0.200 |" in text
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "docs" / "results").glob("*.json")), ids=lambda file: str(file.stem))

@@ -199,6 +199,9 @@ def test_bench_counts_and_compares(toolkit: Toolkit, bundle: Path, tmp_path: Pat
     assert result["peak_memory_bytes"]["litert"] > 1_000_000
     assert result["cold_start_ms"]["litert"] > result["latency"]["end_to_end/litert/int8"]["p50_ms"]
     assert f"verify on {os.cpu_count()} threads/litert/int8" in result["latency"]
+    done = toolkit("bench", bundle, "--threads", "2", "--baseline", tmp_path / "raw.json")
+    assert done.code == 2
+    assert "another number of threads; got 1; expected 2" in done.err
     assert len(result["sustained"]["windows"]) == 10
     assert all(window["runs"] >= 2 for window in result["sustained"]["windows"])
     again = toolkit("bench", "compare", tmp_path / "raw.json", tmp_path / "raw.json", "--json")

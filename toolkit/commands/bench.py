@@ -65,6 +65,7 @@ def compare(before: Samples, after: Samples, tolerance: Tolerance = 0.1, json: J
     from benchmarks.compare import read_baseline
 
     first, second = read_baseline(before), read_baseline(after)
+    _check_threads(before, first, second.get("threads"))
     rows = _compare(first, second, tolerance, f"{before} and {after}")
     result = {"kind": "comparison", "before": before.name, "after": after.name, "tolerance": tolerance,
               "comparison": rows}  # fmt: skip
@@ -104,11 +105,13 @@ def bench(
 
         return bench_peers(open_bundle(bundle), runs, faces, pairs, plot, json)
     opened, before = open_bundle(bundle), read_baseline(baseline) if baseline else None
+    if baseline and before:
+        _check_threads(baseline, before, threads)
     facts = {"kind": "bench", "command": command_line(), "bundle": bundle.name, **_counts(opened)}
     measured = (partial(_measure_on, on) if on else _measure_here)(bundle, runs, threads, sustained)
     result = facts | _summaries(measured, threads)
     if raw:
-        _save_raw(raw, measured)
+        _save_raw(raw, measured, threads)
     if before:
         result["comparison"] = _compare(before, measured, tolerance, f"{baseline} and this measurement")
     emit(result, json, lambda: _human(result))
@@ -122,6 +125,14 @@ def _check_usage(peers: bool, devices: bool, accuracy: bool) -> None:
         raise UsageError(what, do="leave out --on, --baseline, --sustained, --raw and --threads")
     if accuracy and not peers:
         raise UsageError("--faces, --pairs and --plot belong to --peers", do="add --peers")
+
+
+def _check_threads(path: Path, before: dict[str, Any], threads: int | None) -> None:
+    """Raises UsageError for a baseline of another number of threads; files of before do not say how many."""
+    was = before.get("threads", threads)
+    if threads is not None and was != threads:
+        raise UsageError(f"{path} was measured with another number of threads", got=was, expected=threads,
+                         do="measure both with the same --threads")  # fmt: skip
 
 
 def _check_regression(result: dict[str, Any], baseline: Path | None) -> None:
@@ -223,12 +234,13 @@ def _yardstick(measure_backbone: Any, runs: int) -> Timing | None:
     return timing
 
 
-def _save_raw(path: Path, measured: dict[str, Any]) -> None:
+def _save_raw(path: Path, measured: dict[str, Any], threads: int) -> None:
     import json
 
     from toolkit.atomic import write_atomically
 
-    document = {"schema_version": 1, **{key: measured[key] for key in ("samples_ms", "device", "conditions")}}
+    kept = {key: measured[key] for key in ("samples_ms", "device", "conditions")}
+    document = {"schema_version": 1, "threads": threads, **kept}
     write_atomically(path, json.dumps(document).encode(), mode=0o644)
 
 
