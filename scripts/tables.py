@@ -230,6 +230,21 @@ def embedding(results: dict[str, Any]) -> str:
     )
 
 
+def generalisation(results: dict[str, Any]) -> str:
+    g = results["generalisation"]
+    rows = [
+        [system, *(f"{wide(r['fnmr'])}; {r['eer']:.1%}" for r in groups.values())]
+        for system, groups in g["rows"].items()
+    ]  # fmt: skip
+    groups = next(iter(g["rows"].values()))
+    pairs = "; ".join(f"{name} {r['genuine_pairs']:,} / {r['impostor_pairs']:,}" for name, r in groups.items())
+    head = ["FNMR at FMR 1e-3; EER", *groups]
+    return (
+        f"{table(head, rows)}\n\n{g['people']} people each; genuine / impostor pairs: {pairs}. Thresholds are set\n"
+        f"on these impostors; fp32. Generator {g['generator']['version']}."
+    )
+
+
 def compared(name: str) -> Callable[[dict[str, Any]], str]:
     """The table that `toolkit train --ablate` made, from docs/results/NAME.json."""
 
@@ -245,6 +260,7 @@ TABLES = {
     for f in (
         door, visitors, instructions, soak, cross, flips, pairs, peers, aims, people_aims,
         household, weighting, kin, groups, latency, peer_latency, peak, thresholds, weights, embedding, refinement,
+        generalisation,
     )
 }  # fmt: skip
 COMPARISONS = (

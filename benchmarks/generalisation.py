@@ -1,0 +1,180 @@
+"""Does a network know the people it was trained on better than others, and which part of it does?
+
+    python -m benchmarks.generalisation models/weights/h.onnx --faces DATA/faces --out docs/results/generalisation.json
+
+Held-out people are compared with as many training people, alike in their numbers of photos and in having relatives
+among them: every face is enrolled and shown to all others. The backbone's cosines say how hard each of these groups
+is by itself. Then the generator's readout, one matrix from what the trunk makes of a face to the backbone's templates,
+is learned anew, in closed form, from one half of the training people alone. The trunk was trained on both halves. Where
+the other half scores as held-out people do, the trunk treats everybody alike, and what is known of training people
+better lies in the readout.
+
+Scores of strangers' lookalikes are made alike for every enrolled face (models/lookalikes.py); the verifier's own are so
+already. For generators whose people share a trunk (`head`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.metrics import Rate, threshold_at_fmr
+from benchmarks.resampling import interval_over_people
+from benchmarks.visitors import family
+from models.backbone import load_backbone
+from models.faceset import FaceSet, load_faces
+from models.generator import Generator
+from models.lookalikes import scores_of_lookalikes
+from models.refine import features
+from models.validate import rates
+from toolkit.atomic import write_atomically
+from toolkit.errors import InputError, UsageError
+
+STRANGERS = 8192  # training faces whose lookalikes' scores are made alike
+RIDGE = 1e-3  # of the features' mean variance; ten times more or less changes nothing
+FMR = 1e-3
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Group:
+    """Faces [N] that are enrolled and shown to each other."""
+
+    x: np.ndarray  # float32 [N, F], what the trunk makes of them
+    templates: np.ndarray  # float32 [N, D]
+    identity: np.ndarray  # int64 [N]
+
+    @staticmethod
+    def of(x: np.ndarray, faces: FaceSet, rows: np.ndarray) -> Group:
+        return Group(x[rows], faces.templates[rows], faces.identity[rows])
+
+
+def matched(wanted: FaceSet, faces: FaceSet, allowed: np.ndarray, seed: int = SEED) -> np.ndarray:
+    """Rows [M] of as many people of `faces` as `wanted` has, out of those `allowed` [P]: for each person somebody with
+    as many photos, else with a few more, of which so many are taken, else with the most. Who may have relatives there
+    stands for who may. Raises InputError when there are too few people.
+    """
+    photos = _by_person(faces)
+    pool = defaultdict(list)
+    for person in np.random.default_rng(seed).permutation(sorted(photos)):
+        if allowed[person]:
+            pool[_related(faces, person)].append(int(person))
+    rows: list[int] = []
+    for person, own in _by_person(wanted).items():
+        left = pool[_related(wanted, person)]
+        if not left:
+            raise InputError("there are fewer training people than held-out ones", do="name more faces")
+        chosen = min(left, key=lambda p: (len(photos[p]) < len(own), abs(len(photos[p]) - len(own))))
+        left.remove(chosen)
+        rows += photos[chosen][: len(own)]
+    return np.array(rows)
+
+
+def _by_person(faces: FaceSet) -> dict[int, list[int]]:
+    rows = defaultdict(list)
+    for row in np.flatnonzero(faces.identity >= 0):
+        rows[int(faces.identity[row])].append(int(row))
+    return rows
+
+
+def _related(faces: FaceSet, person: int) -> bool:
+    return family(faces.people[person]) != faces.people[person]
+
+
+def readout(x: np.ndarray, templates: np.ndarray) -> np.ndarray:
+    """Ridge regression from features [N, F] to templates [N, D]: [F + 1, D], the constant in the last row."""
+    a = torch.from_numpy(_with_one(x))
+    gram = (a.T @ a).double()
+    gram += RIDGE * gram.trace() / len(gram) * torch.eye(len(gram), dtype=torch.float64)
+    solved = torch.linalg.solve(gram, (a.T @ torch.from_numpy(templates)).double())
+    return np.asarray(solved.float())
+
+
+def _with_one(x: np.ndarray) -> np.ndarray:
+    return np.concatenate([x, np.ones((len(x), 1), np.float32)], 1)
+
+
+def judged(users: np.ndarray, shown: np.ndarray, group: Group, strangers: Group, theirs: np.ndarray) -> dict[str, Any]:
+    """Rates of scores `users` [N, C] times `shown` [N, C]; `theirs` [S, C] is the same of the strangers."""
+    cosines = group.templates @ strangers.templates.T
+    same = group.identity[:, None] == strangers.identity[None, :]
+    of_lookalikes = scores_of_lookalikes(users, cosines, np.pad(theirs, ((0, 0), (0, 1))), same)
+    return _rates(users @ shown.T - of_lookalikes[:, None], group)
+
+
+def _rates(scores: np.ndarray, group: Group) -> dict[str, Any]:
+    same = group.identity[:, None] == group.identity[None, :]
+    own = same & ~np.eye(len(same), dtype=bool)
+    genuine, impostor = scores[own], scores[~same]
+    wrong, who = genuine < threshold_at_fmr(impostor, FMR), group.identity[np.nonzero(own)[0]]
+    low, high = interval_over_people(wrong, who, who)
+    return {
+        "genuine_pairs": len(genuine),
+        "impostor_pairs": len(impostor),
+        "eer": rates(genuine, impostor).eer,
+        "fnmr": vars(Rate.of(int(wrong.sum()), len(wrong))) | {"people_low": low, "people_high": high},
+    }
+
+
+def measure(h: Generator, held_out: FaceSet, train: FaceSet) -> dict[str, Any]:
+    """Rates by system and group. Raises UsageError (a generator of another kind), InputError (too few people)."""
+    spec = h.info.spec
+    if h.info.generator != "head":
+        raise UsageError("people of this generator share no trunk", got=h.info.generator, expected="head")
+    theta = h.weights(held_out.templates[:1])[0]
+    x_held_out, x = (torch.cat(list(features(spec, theta, faces.pixels))).numpy() for faces in (held_out, train))
+    taught = np.random.default_rng(SEED).permutation(len(train.people)) < len(train.people) // 2
+    known = train.identity >= 0
+    groups = {
+        "held out": Group.of(x_held_out, held_out, np.flatnonzero(held_out.identity >= 0)),
+        "training, taught": Group.of(x, train, matched(held_out, train, taught)),
+        "training, not taught": Group.of(x, train, matched(held_out, train, ~taught)),
+    }
+    chosen = np.random.default_rng(SEED).permutation(np.flatnonzero(known))[:STRANGERS]
+    pupils = known & taught[np.maximum(train.identity, 0)]
+    anew = readout(x[pupils], train.templates[pupils])
+    return {
+        "schema_version": 1,
+        "generator": {"version": h.info.version, "sha256": h.sha256},
+        "people": len(np.unique(groups["held out"].identity)),
+        "fmr": FMR,
+        "rows": _systems(h, groups, Group.of(x, train, chosen), anew),
+    }
+
+
+def _systems(h: Generator, groups: dict[str, Group], strangers: Group, anew: np.ndarray) -> dict[str, Any]:
+    rows: dict[str, dict[str, Any]] = defaultdict(dict)
+    seen = _with_one(strangers.x) @ anew
+    for name, group in groups.items():
+        t = group.templates
+        heads = h.weights(t)[:, h.info.spec.slots[f"{h.info.spec.head.name}.weight"].offset :]  # [N, F + 1]
+        rows["backbone"][name] = judged(t, t, group, strangers, strangers.templates)
+        rows["verifier"][name] = _rates(heads @ _with_one(group.x).T, group)
+        rows["readout anew"][name] = judged(t, _with_one(group.x) @ anew, group, strangers, seen)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Does a generator know its training's people better than others?")
+    parser.add_argument("h", type=Path, help="the generator, h.onnx beside its h.json")
+    parser.add_argument("--faces", type=Path, action="append", required=True, help="the faces it was trained on")
+    parser.add_argument("--out", type=Path, help="also write the JSON there")
+    options = parser.parse_args()
+    h = Generator(options.h)
+    backbone, share = load_backbone(h.info.backbone, threads=2), float(h.info.training.get("held_out_share", 0.0))
+    faces = [load_faces(options.faces, split, h.info.spec.framing, backbone, share) for split in ("val", "train")]
+    text = json.dumps(measure(h, *faces), indent=2)
+    if options.out:
+        write_atomically(options.out, (text + "\n").encode(), mode=0o644)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
