@@ -5,9 +5,9 @@
 Held-out people are compared with as many training people, alike in their numbers of photos and in having relatives
 among them: every face is enrolled and shown to all others. The backbone's cosines say how hard each of these groups
 is by itself. Then the generator's readout, one matrix from what the trunk makes of a face to the backbone's templates,
-is learned anew, in closed form, from one half of the training people alone. The trunk was trained on both halves. Where
-the other half scores as held-out people do, the trunk treats everybody alike, and what is known of training people
-better lies in the readout.
+is learned anew, in closed form, from all training people, and from one half of them, relatives together. The trunk was
+trained on both halves. Where the half that is not taught scores as held-out people do, the trunk treats everybody
+alike, and what is known of training people better lies in the readout.
 
 Scores of strangers' lookalikes are made alike for every enrolled face (models/lookalikes.py); the verifier's own are so
 already. For generators whose people share a trunk (`head`).
@@ -21,6 +21,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ from toolkit.atomic import write_atomically
 from toolkit.errors import InputError, UsageError
 
 STRANGERS = 8192  # training faces whose lookalikes' scores are made alike
-RIDGE = 1e-3  # of the features' mean variance; ten times more or less changes nothing
+RIDGE = 1e-3  # of the features' mean square, of the constant too
 FMR = 1e-3
 SEED = 0
 
@@ -52,8 +53,8 @@ class Group:
     identity: np.ndarray  # int64 [N]
 
     @staticmethod
-    def of(x: np.ndarray, faces: FaceSet, rows: np.ndarray) -> Group:
-        return Group(x[rows], faces.templates[rows], faces.identity[rows])
+    def of(x: np.ndarray, faces: FaceSet, rows: np.ndarray, first: int = 0) -> Group:
+        return Group(x[rows], faces.templates[rows], faces.identity[rows] + first)
 
 
 def matched(wanted: FaceSet, faces: FaceSet, allowed: np.ndarray, seed: int = SEED) -> np.ndarray:
@@ -70,11 +71,19 @@ def matched(wanted: FaceSet, faces: FaceSet, allowed: np.ndarray, seed: int = SE
     for person, own in _by_person(wanted).items():
         left = pool[_related(wanted, person)]
         if not left:
-            raise InputError("there are fewer training people than held-out ones", do="name more faces")
+            raise InputError(
+                "half of the training people are fewer than the held-out ones, with or without relatives",
+                do="name more faces",
+            )
         chosen = min(left, key=lambda p: (len(photos[p]) < len(own), abs(len(photos[p]) - len(own))))
         left.remove(chosen)
         rows += photos[chosen][: len(own)]
     return np.array(rows)
+
+
+def half_of(people: tuple[str, ...]) -> np.ndarray:
+    """bool [P]: half of the people, or nearly so: a family is in it whole, or not at all."""
+    return np.array([crc32(family(person).encode()) % 2 == 0 for person in people])
 
 
 def _by_person(faces: FaceSet) -> dict[int, list[int]]:
@@ -130,34 +139,39 @@ def measure(h: Generator, held_out: FaceSet, train: FaceSet) -> dict[str, Any]:
         raise UsageError("people of this generator share no trunk", got=h.info.generator, expected="head")
     theta = h.weights(held_out.templates[:1])[0]
     x_held_out, x = (torch.cat(list(features(spec, theta, faces.pixels))).numpy() for faces in (held_out, train))
-    taught = np.random.default_rng(SEED).permutation(len(train.people)) < len(train.people) // 2
-    known = train.identity >= 0
+    known, taught = train.identity >= 0, half_of(train.people)
+    strange = len(train.people)  # people are numbered in each set anew
     groups = {
-        "held out": Group.of(x_held_out, held_out, np.flatnonzero(held_out.identity >= 0)),
+        "held out": Group.of(x_held_out, held_out, np.flatnonzero(held_out.identity >= 0), strange),
         "training, taught": Group.of(x, train, matched(held_out, train, taught)),
         "training, not taught": Group.of(x, train, matched(held_out, train, ~taught)),
     }
     chosen = np.random.default_rng(SEED).permutation(np.flatnonzero(known))[:STRANGERS]
     pupils = known & taught[np.maximum(train.identity, 0)]
-    anew = readout(x[pupils], train.templates[pupils])
+    anew = {name: readout(x[rows], train.templates[rows]) for name, rows in
+            (("readout anew, all", known), ("readout anew, half", pupils))}  # fmt: skip
     return {
         "schema_version": 1,
         "generator": {"version": h.info.version, "sha256": h.sha256},
         "people": len(np.unique(groups["held out"].identity)),
+        "faces_sha256": held_out.sha256,
+        "training_sha256": train.sha256,
+        "seed": SEED,
         "fmr": FMR,
         "rows": _systems(h, groups, Group.of(x, train, chosen), anew),
     }
 
 
-def _systems(h: Generator, groups: dict[str, Group], strangers: Group, anew: np.ndarray) -> dict[str, Any]:
+def _systems(h: Generator, groups: dict[str, Group], strangers: Group, anew: dict[str, np.ndarray]) -> dict[str, Any]:
     rows: dict[str, dict[str, Any]] = defaultdict(dict)
-    seen = _with_one(strangers.x) @ anew
     for name, group in groups.items():
         t = group.templates
         heads = h.weights(t)[:, h.info.spec.slots[f"{h.info.spec.head.name}.weight"].offset :]  # [N, F + 1]
         rows["backbone"][name] = judged(t, t, group, strangers, strangers.templates)
         rows["verifier"][name] = _rates(heads @ _with_one(group.x).T, group)
-        rows["readout anew"][name] = judged(t, _with_one(group.x) @ anew, group, strangers, seen)
+        for system, matrix in anew.items():
+            shown, theirs = _with_one(group.x) @ matrix, _with_one(strangers.x) @ matrix
+            rows[system][name] = judged(t, shown, group, strangers, theirs)
     return rows
 
 

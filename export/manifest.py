@@ -63,7 +63,8 @@ class Bundle:
         """The bytes of one file; exactly these bytes were hashed. Raises ArtifactError."""
         entry = self.manifest["files"].get(file)
         if entry is None:
-            do = "enrol the person again, with this form among the --formats if `toolkit export-batch` wrote the bundle"
+            model = file in MODELS.values()
+            do = "enrol the person again" + ", or name this form in export-batch's --formats" * model
             raise ArtifactError(f"{self.path} has no {file} in its manifest", do=do)
         try:
             data = (self.path / file).read_bytes()

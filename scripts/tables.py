@@ -240,8 +240,8 @@ def generalisation(results: dict[str, Any]) -> str:
     pairs = "; ".join(f"{name} {r['genuine_pairs']:,} / {r['impostor_pairs']:,}" for name, r in groups.items())
     head = ["FNMR at FMR 1e-3; EER", *groups]
     return (
-        f"{table(head, rows)}\n\n{g['people']} people each; genuine / impostor pairs: {pairs}. Thresholds are set\n"
-        f"on these impostors; fp32. Generator {g['generator']['version']}."
+        f"{table(head, rows)}\n\n{g['people']} people each; thresholds are set on these impostors; fp32. Generator "
+        f"{g['generator']['version']}. Genuine / impostor pairs:\n{pairs}."
     )
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from benchmarks import generalisation
-from benchmarks.generalisation import Group, judged, matched, measure, readout
+from benchmarks.generalisation import Group, half_of, judged, matched, measure, readout
+from benchmarks.scoring import FileScorer
 from models.faceset import FaceSet
 from models.generator import Generator
 from toolkit.errors import InputError, UsageError
@@ -33,7 +34,7 @@ def test_people_are_matched_by_photos_and_by_having_relatives() -> None:
     assert allowed[faces.identity[rows]].all()
     more = matched(people([9, 9], 0), faces, allowed)
     assert np.bincount(faces.identity[more], minlength=6).tolist() == [0, 3, 4, 0, 0, 0], "those with the most"
-    with pytest.raises(InputError, match="fewer training people"):
+    with pytest.raises(InputError, match="fewer than the held-out ones"):
         matched(people([1, 1], 0, families=True), faces, allowed)
     assert len(matched(people([1, 1], 0, families=True), people([2] * 4, 1, families=True), np.ones(4, bool))) == 2
 
@@ -58,14 +59,43 @@ def test_what_was_learned_by_heart_shows_on_others() -> None:
 
 
 def test_measured_with_the_shipped_generator(monkeypatch: pytest.MonkeyPatch) -> None:
+    taught: list[np.ndarray] = []
+
+    def spied(x: np.ndarray, templates: np.ndarray) -> np.ndarray:
+        taught.append(templates)
+        return readout(x, templates)
+
     monkeypatch.setattr(generalisation, "STRANGERS", 20)
-    h = Generator()
-    result = measure(h, people([2] * 6, 4), people([2] * 16, 5))
+    monkeypatch.setattr(generalisation, "readout", spied)
+    h, held_out, train = Generator(), people([2] * 6, 4), people([2] * 40, 5)
+    result = measure(h, held_out, train)
     assert result["generator"]["sha256"] == h.sha256
-    assert set(result["rows"]) == {"backbone", "verifier", "readout anew"}
+    half = half_of(train.people)[train.identity]
+    assert 20 < half.sum() < 60
+    assert all(np.array_equal(a, b) for a, b in zip(taught, (train.templates, train.templates[half]), strict=True))
+    assert set(result["rows"]) == {"backbone", "verifier", "readout anew, all", "readout anew, half"}
     for groups in result["rows"].values():
         assert [g["genuine_pairs"] for g in groups.values()] == [12, 12, 12]
     assert result["rows"]["backbone"]["held out"]["eer"] == 0
+    renumbered = replace(held_out, identity=held_out.identity + 7, people=(*"abcdefg", *held_out.people))
+    assert measure(h, renumbered, train)["rows"] == result["rows"]
     h.info = replace(h.info, generator="film")
     with pytest.raises(UsageError, match="share no trunk"):
-        measure(h, people([2] * 6, 4), people([2] * 16, 5))
+        measure(h, held_out, train)
+
+
+def test_the_verifiers_scores_are_those_of_its_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    h, held_out, train = Generator(), people([2] * 3, 4), people([2] * 16, 5)
+    seen: list[np.ndarray] = []
+    monkeypatch.setattr(generalisation, "_rates", lambda scores, group: seen.append(scores) or {})
+    measure(h, held_out, train)
+    thetas, scorer = h.weights(held_out.templates), FileScorer(h.info.spec, "fp32", "onnxruntime")
+    expected = np.stack([scorer.scores(theta, held_out.pixels) for theta in thetas])
+    assert seen[1] == pytest.approx(expected, abs=1e-4), "the second of the held-out group's, after the backbone's"
+
+
+def test_half_of_the_people_has_whole_families() -> None:
+    names = tuple(f"F{i // 4}/{i}" for i in range(400))
+    half = half_of(names).reshape(100, 4)
+    assert (half == half[:, :1]).all()
+    assert 30 < half[:, 0].sum() < 70

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -13,8 +12,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-
-from device.c_runtime import compiler
 
 ROOT = Path(__file__).parents[2]
 
@@ -173,48 +170,6 @@ def test_evaluation_and_backbones_say_what_they_take(toolkit: Toolkit, photos: P
     done = toolkit("enroll", "obama", photos / "obama.jpg", "--backbone", photos / "obama.jpg")
     assert done.code == 2
     assert "expected a folder with face_recognition_sface" in done.err
-
-
-def test_bench_counts_and_compares(toolkit: Toolkit, bundle: Path, tmp_path: Path) -> None:
-    asked = ("--runs", "20", "--sustained", "1", "--raw", tmp_path / "raw.json")
-    done = toolkit("bench", bundle, *asked, "--json")
-    assert done.code == 0, done.err
-    result = done.json
-    assert result["params"] <= 23_000
-    assert result["flops"] <= 5_000_000
-    counts = {k: result[k] for k in ("params", "macs", "flops")}
-    assert result["counted_from_onnx"] == result["counted_by_profiler"] == counts
-    assert {"detect", "align", "verify/litert/int8", "end_to_end/litert/int8", "backbone/sface"} <= set(
-        result["latency"]
-    )
-    raw = json.loads((tmp_path / "raw.json").read_text())["samples_ms"]
-    assert len(raw["verify/litert/int8"]) == 20
-    assert np.percentile(raw["detect"], 50) == pytest.approx(result["latency"]["detect"]["p50_ms"])
-    assert result["times_faster_than_sface"]["litert/int8"] == pytest.approx(
-        result["latency"]["backbone/sface"]["p50_ms"] / result["latency"]["verify/litert/int8"]["p50_ms"]
-    )
-    if compiler():
-        assert result["int8_peak"]["macs_per_s"] > 0
-        assert 0 < result["int8_peak"]["share_of_peak"] < 1
-    assert result["peak_memory_bytes"]["litert"] > 1_000_000
-    assert result["cold_start_ms"]["litert"] > result["latency"]["end_to_end/litert/int8"]["p50_ms"]
-    assert f"verify on {os.cpu_count()} threads/litert/int8" in result["latency"]
-    done = toolkit("bench", bundle, "--threads", "2", "--baseline", tmp_path / "raw.json")
-    assert done.code == 2
-    assert "another number of threads; got 1; expected 2" in done.err
-    assert len(result["sustained"]["windows"]) == 10
-    assert all(window["runs"] >= 2 for window in result["sustained"]["windows"])
-    again = toolkit("bench", "compare", tmp_path / "raw.json", tmp_path / "raw.json", "--json")
-    assert again.code == 0, again.err
-    assert {(row["ratio"], row["slower"]) for row in again.json["comparison"]} == {(1.0, False)}
-    document = json.loads((tmp_path / "raw.json").read_text())
-    document["samples_ms"] = {stage: [3 * ms for ms in samples] for stage, samples in document["samples_ms"].items()}
-    (tmp_path / "slow.json").write_text(json.dumps(document))
-    slower = toolkit("bench", "compare", tmp_path / "raw.json", tmp_path / "slow.json")
-    assert slower.code == 5
-    assert "slower than" in slower.err
-    assert "verify/litert/int8" in slower.out
-    assert toolkit("bench", "compare", tmp_path / "raw.json", tmp_path / "none.json").code == 4
 
 
 def test_doctor_finds_everything_here(toolkit: Toolkit) -> None:

@@ -170,7 +170,7 @@ def test_this_processor_is_tested_in_what_it_does_best(theta: np.ndarray, tmp_pa
 
 def test_arena_never_gives_one_place_to_two_live_buffers() -> None:
     wide = mobile_spec(96, 8, ((8, 1), (8, 1), (16, 2), (16, 1)), 4, 32, half=0)
-    for spec in (DEFAULT_SPEC, WHOLE_FACE, wide):
+    for spec in (DEFAULT_SPEC, mobile_spec(joined=True), WHOLE_FACE, wide):
         for width in (1, 4):
             plan = plan_arena(spec, width)
             for a in plan.sizes:

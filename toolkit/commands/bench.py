@@ -96,7 +96,6 @@ def bench(
 
     --baseline compares medians by stage: slower is what Mann-Whitney's test and the ratio's 95% interval both say.
     """
-    from benchmarks.compare import read_baseline
     from export.manifest import open_bundle
 
     _check_usage(peers, bool(on or baseline or sustained or raw or threads > 1), bool(faces or pairs or plot))
@@ -104,9 +103,7 @@ def bench(
         from toolkit.commands.peers import bench_peers
 
         return bench_peers(open_bundle(bundle), runs, faces, pairs, plot, json)
-    opened, before = open_bundle(bundle), read_baseline(baseline) if baseline else None
-    if baseline and before:
-        _check_threads(baseline, before, threads)
+    opened, before = open_bundle(bundle), _baseline(baseline, threads) if baseline else None
     facts = {"kind": "bench", "command": command_line(), "bundle": bundle.name, **_counts(opened)}
     measured = (partial(_measure_on, on) if on else _measure_here)(bundle, runs, threads, sustained)
     result = facts | _summaries(measured, threads)
@@ -125,6 +122,14 @@ def _check_usage(peers: bool, devices: bool, accuracy: bool) -> None:
         raise UsageError(what, do="leave out --on, --baseline, --sustained, --raw and --threads")
     if accuracy and not peers:
         raise UsageError("--faces, --pairs and --plot belong to --peers", do="add --peers")
+
+
+def _baseline(path: Path, threads: int) -> dict[str, Any]:
+    from benchmarks.compare import read_baseline
+
+    before = read_baseline(path)
+    _check_threads(path, before, threads)
+    return before
 
 
 def _check_threads(path: Path, before: dict[str, Any], threads: int | None) -> None:
