@@ -87,19 +87,19 @@ class TracedVerifier:
 
     def layers(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
         """uint8 RGB [H, W, 3] to layer name → output [maps, H', W', C] in the file's own type."""
+        from export.c_writer import shown_maps
+
         sizes = {layer.name: self._spec.shape(layer) for layer in self._spec.layers}
         values = np.empty(sum(map(math.prod, sizes.values())), self._type)
         self._library.hv_trace(ctypes.c_void_p(values.ctypes.data))
         pixels = np.ascontiguousarray(pixels)
         self._library.hv_score(ctypes.c_void_p(pixels.ctypes.data), self._arena)
-        twice = [name for name, size in sizes.items() if size[0] == 2]  # by one half of the face, then by the other
-        shown = [*twice, *twice, *(name for name in sizes if name not in twice)]
-        ends = np.cumsum([math.prod(sizes[name][1:]) for name in shown])
-        parts = zip(shown, np.split(values, ends[:-1]), strict=True)
-        found: dict[str, list[np.ndarray]] = {name: [] for name in sizes}
-        for name, part in parts:
-            found[name].append(part.reshape(sizes[name][1:]))
-        return {name: np.stack(maps) for name, maps in found.items()}
+        found = {name: np.empty(size, self._type) for name, size in sizes.items()}
+        maps = [found[name][number] for name, number in shown_maps(self._spec)]
+        ends = np.cumsum([one.size for one in maps])
+        for one, part in zip(maps, np.split(values, ends[:-1]), strict=True):
+            one[:] = part.reshape(one.shape)
+        return found
 
 
 def _defined(source: bytes, name: bytes) -> int:

@@ -42,10 +42,9 @@ def _buffers(spec: VerifierSpec, width_bytes: int) -> tuple[dict[str, int], dict
 
     One half of a face goes through its layers after the other, in the same places; the last of them keeps both.
     """
-    halves = [layer.name for layer in spec.layers if spec.maps[layer.name] > 1]
-    kept = halves[-1:]
+    kept = spec.halved[-1:]
     counts = {layer.name: prod(spec.shape(layer)[layer.name not in kept :]) for layer in spec.layers}
-    if not halves:  # halves are made of the pixels themselves
+    if not spec.halved:  # halves are made of the pixels themselves
         counts = {"image": spec.input_px**2 * 3} | counts
     sizes = {name: -(-count * width_bytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES for name, count in counts.items()}
     first = {"image": 0}

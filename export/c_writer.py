@@ -68,6 +68,12 @@ def write_c_single(spec: VerifierSpec, theta: np.ndarray, precision: str = "int8
     return files[HEADER] + b"\n" + files[SOURCE].removeprefix(f'#include "{HEADER}"\n'.encode())
 
 
+def shown_maps(spec: VerifierSpec) -> list[tuple[str, int]]:
+    """(layer, number of its map) in the order of HV_LAYER: those of one half of the face, of the other, the rest."""
+    rest = [(name, 0) for name in spec.maps if name not in spec.halved]
+    return [(name, half) for half in (0, 1) for name in spec.halved] + rest
+
+
 class _Writer:
     """The text of both files."""
 
@@ -189,9 +195,8 @@ class _Writer:
         return f"memory + {self.plan.offsets[name] // self.width_bytes}"
 
     def _to(self, layer: Layer) -> str:
-        """Where a layer's output goes; the last before a mean keeps what it makes of either half."""
-        place = self.spec.layers.index(layer)
-        kept = self.spec.maps[layer.name] > 1 and self.spec.layers[place + 1].kind == "mean"
+        """Where a layer's output goes; the last before the mean keeps what it makes of either half."""
+        kept = layer.name in self.spec.halved[-1:]
         return self._at(layer.name) + (f" + map * {prod(self.spec.shape(layer)[1:])}" if kept else "")
 
     def write_halves(self, layer: Layer, _: str) -> str:

@@ -222,10 +222,10 @@ class VerifierSpec:
         """Two per multiply-accumulate. Activations, clips, additions and means are not counted."""
         return 2 * self.macs
 
-    @property
-    def halved(self) -> bool:
-        """Whether f sees a face as two halves."""
-        return self.layers[0].kind == "halves"
+    @cached_property
+    def halved(self) -> tuple[str, ...]:
+        """The layers, by name, that make a map of each half of a face; none where f sees it at once."""
+        return tuple(name for name, maps in self.maps.items() if maps == 2)
 
     @property
     def trunk(self) -> list[Layer]:

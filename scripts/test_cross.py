@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.pictures import made_up
-from export.c_writer import HEADER, SOURCE, write_c
+from export.c_writer import HEADER, SOURCE, shown_maps, write_c
 from export.integer import IntegerVerifier
 from models.generator import SHIPPED, Generator
 from models.spec import VerifierSpec
@@ -89,10 +89,7 @@ def golden(spec: VerifierSpec, theta: np.ndarray) -> tuple[np.ndarray, list[str]
         trace: dict[str, np.ndarray] = {}
         score = int(IntegerVerifier(spec, theta).scores(face[None], trace)[0])
         value = 2166136261
-        twice = [layer for layer in trace.values() if len(layer) == 2]  # the code takes one half after the other
-        shown = [*(left for left, _ in twice), *(right for _, right in twice)]
-        shown += [layer for layer in trace.values() if len(layer) == 1]
-        for byte in b"".join(layer.tobytes() for layer in shown):
+        for byte in b"".join(trace[name][number].tobytes() for name, number in shown_maps(spec)):
             value = (value ^ byte) * 16777619 & 0xFFFFFFFF
         lines.append(f"{score} {value}")
     return faces, lines
