@@ -63,9 +63,8 @@ class Bundle:
         """The bytes of one file; exactly these bytes were hashed. Raises ArtifactError."""
         entry = self.manifest["files"].get(file)
         if entry is None:
-            model = file in MODELS.values()
-            do = "enrol the person again" + ", or name this form in export-batch's --formats" * model
-            raise ArtifactError(f"{self.path} has no {file} in its manifest", do=do)
+            batch = ", or name this form in export-batch's --formats" if file in MODELS.values() else ""
+            raise ArtifactError(f"{self.path} has no {file} in its manifest", do=f"enrol the person again{batch}")
         try:
             data = (self.path / file).read_bytes()
         except OSError as error:

@@ -41,31 +41,29 @@ def test_everything_is_counted_and_timed(toolkit: Toolkit, bundle: Path, tmp_pat
     assert f"verify on {os.cpu_count()} threads/litert/int8" in result["latency"]
     assert len(result["sustained"]["windows"]) == 10
     assert all(window["runs"] >= 2 for window in result["sustained"]["windows"])
-
-
-def test_two_measurements_are_compared(toolkit: Toolkit, bundle: Path, tmp_path: Path) -> None:
-    assert toolkit("bench", bundle, "--runs", "20", "--raw", tmp_path / "raw.json").code == 0
-    document = json.loads((tmp_path / "raw.json").read_text())
-
-    def altered(name: str, **changes: object) -> Path:
-        (tmp_path / name).write_text(json.dumps(document | changes))
-        return tmp_path / name
-
     again = toolkit("bench", "compare", tmp_path / "raw.json", tmp_path / "raw.json", "--json")
     assert again.code == 0, again.err
     assert {(row["ratio"], row["slower"]) for row in again.json["comparison"]} == {(1.0, False)}
-    later = {stage: [3 * ms for ms in samples] for stage, samples in document["samples_ms"].items()}
-    slower = toolkit("bench", "compare", tmp_path / "raw.json", altered("slow.json", samples_ms=later))
+
+
+def test_two_measurements_are_compared(toolkit: Toolkit, bundle: Path, tmp_path: Path) -> None:
+    samples = {"detect": [2.0, 2.1, 1.9] * 7, "verify/litert/int8": [0.1, 0.11, 0.09] * 7}
+    document = {"schema_version": 1, "threads": 1, "samples_ms": samples, "device": {"processor": "made up"}}
+
+    def written(name: str, **changes: object) -> Path:
+        (tmp_path / name).write_text(json.dumps(document | changes))
+        return tmp_path / name
+
+    raw, other = written("raw.json"), written("two.json", threads=2)
+    later = written("slow.json", samples_ms={stage: [3 * ms for ms in times] for stage, times in samples.items()})
+    slower = toolkit("bench", "compare", raw, later)
     assert slower.code == 5
     assert "slower than" in slower.err
-    other = altered("two.json", threads=2)
-    for words in (
-        (bundle, "--threads", "2", "--baseline", tmp_path / "raw.json"),
-        ("compare", tmp_path / "raw.json", other),
-    ):
+    assert "verify/litert/int8" in slower.out
+    for words in ((bundle, "--threads", "2", "--baseline", raw), ("compare", raw, other)):
         done = toolkit("bench", *words)
         assert done.code == 2
         assert "another number of threads; got 1; expected 2" in done.err
     del document["threads"]  # as files of before
-    assert toolkit("bench", "compare", altered("old.json"), other).code == 0
-    assert toolkit("bench", "compare", tmp_path / "raw.json", tmp_path / "none.json").code == 4
+    assert toolkit("bench", "compare", written("old.json"), other).code == 0
+    assert toolkit("bench", "compare", raw, tmp_path / "none.json").code == 4

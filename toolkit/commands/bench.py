@@ -64,8 +64,8 @@ def compare(before: Samples, after: Samples, tolerance: Tolerance = 0.1, json: J
     """
     from benchmarks.compare import read_baseline
 
-    first, second = read_baseline(before), read_baseline(after)
-    _check_threads(before, first, second.get("threads"))
+    second = read_baseline(after)
+    first = _baseline(before, second.get("threads"))
     rows = _compare(first, second, tolerance, f"{before} and {after}")
     result = {"kind": "comparison", "before": before.name, "after": after.name, "tolerance": tolerance,
               "comparison": rows}  # fmt: skip
@@ -124,20 +124,16 @@ def _check_usage(peers: bool, devices: bool, accuracy: bool) -> None:
         raise UsageError("--faces, --pairs and --plot belong to --peers", do="add --peers")
 
 
-def _baseline(path: Path, threads: int) -> dict[str, Any]:
+def _baseline(path: Path, threads: int | None) -> dict[str, Any]:
+    """Raises UsageError for one of another number of threads; files of before do not say how many."""
     from benchmarks.compare import read_baseline
 
     before = read_baseline(path)
-    _check_threads(path, before, threads)
-    return before
-
-
-def _check_threads(path: Path, before: dict[str, Any], threads: int | None) -> None:
-    """Raises UsageError for a baseline of another number of threads; files of before do not say how many."""
     was = before.get("threads", threads)
     if threads is not None and was != threads:
         raise UsageError(f"{path} was measured with another number of threads", got=was, expected=threads,
                          do="measure both with the same --threads")  # fmt: skip
+    return before
 
 
 def _check_regression(result: dict[str, Any], baseline: Path | None) -> None:
