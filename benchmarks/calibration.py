@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--visits", action="store_true", help="leave generator and thresholds as they are")
     options = parser.parse_args()
     info, paths = Generator(options.h).info, options.faces
-    share = float(info.training.get("held_out_share", 0.0))
+    share = info.held_out_share
     backbone = load_backbone(info.backbone, threads=2)
     held_out, crops = (load_faces(paths, "val", framing, backbone, share) for framing in (info.spec.framing, WHOLE))
     if not options.visits:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -26,13 +26,14 @@ from zlib import crc32
 import numpy as np
 import torch
 
-from benchmarks.metrics import Rate, threshold_at_fmr
-from benchmarks.resampling import interval_over_people
+from benchmarks.metrics import threshold_at_fmr
+from benchmarks.summaries import rate_between
 from benchmarks.visitors import family
 from models.backbone import load_backbone
 from models.faceset import FaceSet, load_faces
 from models.generator import Generator
 from models.lookalikes import scores_of_lookalikes
+from models.normalisation import with_one
 from models.refine import features
 from models.validate import rates
 from toolkit.atomic import write_atomically
@@ -55,6 +56,13 @@ class Group:
     @staticmethod
     def of(x: np.ndarray, faces: FaceSet, rows: np.ndarray, first: int = 0) -> Group:
         return Group(x[rows], faces.templates[rows], faces.identity[rows] + first)
+
+
+def named(faces: FaceSet) -> FaceSet:
+    """Those of people whose name is known."""
+    rows = np.flatnonzero(faces.identity >= 0)
+    return replace(faces, pixels=faces.pixels[rows], templates=faces.templates[rows], identity=faces.identity[rows],
+                   names=tuple(faces.names[row] for row in rows))  # fmt: skip
 
 
 def matched(wanted: FaceSet, faces: FaceSet, allowed: np.ndarray, seed: int = SEED) -> np.ndarray:
@@ -88,8 +96,8 @@ def half_of(people: tuple[str, ...]) -> np.ndarray:
 
 def _by_person(faces: FaceSet) -> dict[int, list[int]]:
     rows = defaultdict(list)
-    for row in np.flatnonzero(faces.identity >= 0):
-        rows[int(faces.identity[row])].append(int(row))
+    for row, person in enumerate(faces.identity.tolist()):
+        rows[person].append(row)
     return rows
 
 
@@ -99,15 +107,11 @@ def _related(faces: FaceSet, person: int) -> bool:
 
 def readout(x: np.ndarray, templates: np.ndarray) -> np.ndarray:
     """Ridge regression from features [N, F] to templates [N, D]: [F + 1, D], the constant in the last row."""
-    a = torch.from_numpy(_with_one(x))
+    a = torch.from_numpy(with_one(x))
     gram = (a.T @ a).double()
     gram += RIDGE * gram.trace() / len(gram) * torch.eye(len(gram), dtype=torch.float64)
     solved = torch.linalg.solve(gram, (a.T @ torch.from_numpy(templates)).double())
     return np.asarray(solved.float())
-
-
-def _with_one(x: np.ndarray) -> np.ndarray:
-    return np.concatenate([x, np.ones((len(x), 1), np.float32)], 1)
 
 
 def judged(users: np.ndarray, shown: np.ndarray, group: Group, strangers: Group, theirs: np.ndarray) -> dict[str, Any]:
@@ -123,12 +127,11 @@ def _rates(scores: np.ndarray, group: Group) -> dict[str, Any]:
     own = same & ~np.eye(len(same), dtype=bool)
     genuine, impostor = scores[own], scores[~same]
     wrong, who = genuine < threshold_at_fmr(impostor, FMR), group.identity[np.nonzero(own)[0]]
-    low, high = interval_over_people(wrong, who, who)
     return {
         "genuine_pairs": len(genuine),
         "impostor_pairs": len(impostor),
         "eer": rates(genuine, impostor).eer,
-        "fnmr": vars(Rate.of(int(wrong.sum()), len(wrong))) | {"people_low": low, "people_high": high},
+        "fnmr": rate_between(wrong, who, who),
     }
 
 
@@ -137,25 +140,28 @@ def measure(h: Generator, held_out: FaceSet, train: FaceSet) -> dict[str, Any]:
     spec = h.info.spec
     if h.info.generator != "head":
         raise UsageError("people of this generator share no trunk", got=h.info.generator, expected="head")
+    digests = {"faces_sha256": held_out.sha256, "training_sha256": train.sha256}
+    held_out, train = named(held_out), named(train)
     theta = h.weights(held_out.templates[:1])[0]
     x_held_out, x = (torch.cat(list(features(spec, theta, faces.pixels))).numpy() for faces in (held_out, train))
-    known, taught = train.identity >= 0, half_of(train.people)
+    taught = half_of(train.people)
     strange = len(train.people)  # people are numbered in each set anew
     groups = {
-        "held out": Group.of(x_held_out, held_out, np.flatnonzero(held_out.identity >= 0), strange),
+        "held out": Group.of(x_held_out, held_out, np.arange(len(held_out)), strange),
         "training, taught": Group.of(x, train, matched(held_out, train, taught)),
         "training, not taught": Group.of(x, train, matched(held_out, train, ~taught)),
     }
-    chosen = np.random.default_rng(SEED).permutation(np.flatnonzero(known))[:STRANGERS]
-    pupils = known & taught[np.maximum(train.identity, 0)]
-    anew = {name: readout(x[rows], train.templates[rows]) for name, rows in
-            (("readout anew, all", known), ("readout anew, half", pupils))}  # fmt: skip
+    chosen = np.random.default_rng(SEED).permutation(len(train))[:STRANGERS]
+    pupils = taught[train.identity]
+    anew = {
+        "readout anew, all": readout(x, train.templates),
+        "readout anew, half": readout(x[pupils], train.templates[pupils]),
+    }
     return {
         "schema_version": 1,
         "generator": {"version": h.info.version, "sha256": h.sha256},
         "people": len(np.unique(groups["held out"].identity)),
-        "faces_sha256": held_out.sha256,
-        "training_sha256": train.sha256,
+        **digests,
         "seed": SEED,
         "fmr": FMR,
         "rows": _systems(h, groups, Group.of(x, train, chosen), anew),
@@ -168,9 +174,9 @@ def _systems(h: Generator, groups: dict[str, Group], strangers: Group, anew: dic
         t = group.templates
         heads = h.weights(t)[:, h.info.spec.slots[f"{h.info.spec.head.name}.weight"].offset :]  # [N, F + 1]
         rows["backbone"][name] = judged(t, t, group, strangers, strangers.templates)
-        rows["verifier"][name] = _rates(heads @ _with_one(group.x).T, group)
+        rows["verifier"][name] = _rates(heads @ with_one(group.x).T, group)
         for system, matrix in anew.items():
-            shown, theirs = _with_one(group.x) @ matrix, _with_one(strangers.x) @ matrix
+            shown, theirs = with_one(group.x) @ matrix, with_one(strangers.x) @ matrix
             rows[system][name] = judged(t, shown, group, strangers, theirs)
     return rows
 
@@ -182,8 +188,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="also write the JSON there")
     options = parser.parse_args()
     h = Generator(options.h)
-    backbone, share = load_backbone(h.info.backbone, threads=2), float(h.info.training.get("held_out_share", 0.0))
-    faces = [load_faces(options.faces, split, h.info.spec.framing, backbone, share) for split in ("val", "train")]
+    how = (h.info.spec.framing, load_backbone(h.info.backbone, threads=2), h.info.held_out_share)
+    faces = [load_faces(options.faces, split, *how) for split in ("val", "train")]
     text = json.dumps(measure(h, *faces), indent=2)
     if options.out:
         write_atomically(options.out, (text + "\n").encode(), mode=0o644)

@@ -17,8 +17,13 @@ from benchmarks.zoo import zoo
 
 def rate_of(wrong: np.ndarray, c: Comparisons) -> dict[str, Any]:
     """The share of `wrong` [N] among the comparisons: Clopper-Pearson interval, and that of the people's bootstrap."""
+    return rate_between(wrong, c.enrolled, c.shown)
+
+
+def rate_between(wrong: np.ndarray, a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
+    """The same for comparisons of people `a` [N] with people `b` [N]."""
     rate = asdict(Rate.of(int(wrong.sum()), len(wrong)))
-    low, high = interval_over_people(wrong, c.enrolled, c.shown)
+    low, high = interval_over_people(wrong, a, b)
     return rate | {"people_low": low, "people_high": high}
 
 

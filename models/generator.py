@@ -47,6 +47,11 @@ class GeneratorInfo:
     operating_points: dict[int, dict[str, OperatingPoint]]  # by number of enrolment photos
     visits: dict[int, dict[str, Any]] = field(default_factory=dict)  # likewise: what devices take a visit's scores for
 
+    @property
+    def held_out_share(self) -> float:
+        """Of the people, in sets without splits (`models.facestream.Split`)."""
+        return float(self.training.get("held_out_share", 0.0))
+
     def points_for(self, photos: int) -> tuple[int, dict[str, OperatingPoint]]:
         """The operating points set with the next larger number of enrolment photos, whose thresholds are the stricter.
 

@@ -77,6 +77,9 @@ def test_measured_with_the_shipped_generator(monkeypatch: pytest.MonkeyPatch) ->
     for groups in result["rows"].values():
         assert [g["genuine_pairs"] for g in groups.values()] == [12, 12, 12]
     assert result["rows"]["backbone"]["held out"]["eer"] == 0
+    train = replace(train, **{name: np.concatenate([getattr(train, name), getattr(held_out, name)]) for name in
+                              ("pixels", "templates")}, identity=np.append(train.identity, [-1] * 12),
+                    names=("",) * 92)  # fmt: skip
     renumbered = replace(held_out, identity=held_out.identity + 7, people=(*"abcdefg", *held_out.people))
     assert measure(h, renumbered, train)["rows"] == result["rows"]
     h.info = replace(h.info, generator="film")
